@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from epsgrid.numerics.bounds import EpsilonBounds as EpsilonBounds
     from epsgrid.numerics.histogram import LogHistogram as LogHistogram
     from epsgrid.numerics.placement import Placement as Placement
+    from epsgrid.numerics.predicting import predict as predict
     from epsgrid.observing.adapters import register as register_optimizer
     from epsgrid.observing.checkpoint import read_checkpoint as read_checkpoint
     from epsgrid.observing.diagnosis import EpsilonWarning as EpsilonWarning
@@ -51,6 +52,7 @@ _PUBLIC = {
     "SecondMoment": ("epsgrid.optimizers", "SecondMoment"),
     "load": ("epsgrid.api", "load"),
     "observe": ("epsgrid.observing.observer", "observe"),
+    "predict": ("epsgrid.numerics.predicting", "predict"),
     "probe": ("epsgrid.observing.probing", "probe"),
     "read_checkpoint": ("epsgrid.observing.checkpoint", "read_checkpoint"),
     "register_optimizer": ("epsgrid.observing.adapters", "register"),
@@ -67,6 +69,7 @@ __all__ = [
     "SecondMoment",
     "load",
     "observe",
+    "predict",
     "probe",
     "read_checkpoint",
     "register_optimizer",

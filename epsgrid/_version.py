@@ -1,3 +1,3 @@
-"""The version, for modules that record it, which the package itself imports only when they are used."""
+"""The version, as in pyproject.toml."""
 
 __version__ = "0.1.0"

@@ -8,7 +8,6 @@ print(results.report())
 from __future__ import annotations
 
 import contextlib
-import importlib
 import io
 import os
 import re
@@ -26,6 +25,7 @@ from epsgrid.cli.console import err
 from epsgrid.cli.progress import Stop, sweep_shown
 from epsgrid.errors import ExecutionError, ExitCode, SpecError
 from epsgrid.numerics.bounds import EpsilonBounds
+from epsgrid.numerics.notebook import frame
 from epsgrid.report.compare import whole
 from epsgrid.report.rows import Comparison
 from epsgrid.selection.answers import Answer
@@ -239,12 +239,7 @@ class Results:
 
     def to_frame(self) -> Any:
         """Return the rows as a pandas.DataFrame; ExecutionError where pandas is not installed."""
-        try:
-            return importlib.import_module("pandas").DataFrame(list(self.rows))
-        except ImportError as error:
-            raise ExecutionError(
-                f"to_frame needs pandas ({error}): `pip install pandas`; `rows` has the same as plain mappings"
-            ) from error
+        return frame(self.rows)
 
     def report(self) -> Report:
         """Return the answers as they are now, from the files; `epsgrid report` writes pages and figures, too."""

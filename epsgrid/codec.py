@@ -14,6 +14,7 @@ import dataclasses
 import functools
 import json
 import math
+import re
 import types
 import typing
 from collections.abc import Mapping
@@ -166,12 +167,14 @@ def shown(value: Any) -> str:
     """Return a JSON value as YAML would write it, shortened; text is in quotes.
 
     >>> shown([1e-8, None, "no"])
-    "[1e-08, null, 'no']"
+    "[1e-8, null, 'no']"
     """
 
     def flow(value: Any) -> str:
         if isinstance(value, str):
             return repr(value)
+        if isinstance(value, float):
+            return re.sub(r"e\+?(-?)0*", r"e\1", json.dumps(value))
         if isinstance(value, dict):
             return "{" + ", ".join(f"{key}: {flow(item)}" for key, item in value.items()) + "}"
         if isinstance(value, list | tuple):

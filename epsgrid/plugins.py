@@ -91,7 +91,9 @@ def check(family: str, name: str) -> None:
         if reason := unsupported.get(name.lower().replace("_", "").replace("-", "")):
             valid = ", ".join(names(family))
             raise UnknownNameError(f"{_singular(family)} {name!r} is not supported: {reason} (supported: {valid})")
-        raise UnknownNameError(f"unknown {_singular(family)} {name!r}{suggestion(name, names(family))}")
+        module, _, attribute = name.rpartition(".")
+        colon = f"; one of your own is {module}:{attribute}, with a colon" if module else ""
+        raise UnknownNameError(f"unknown {_singular(family)} {name!r}{colon}{suggestion(name, names(family))}")
 
 
 def files(*plugins: str) -> dict[str, Path]:
@@ -275,7 +277,7 @@ def place_of(error: BaseException, *plugins: str) -> str:
 
 @contextmanager
 def user_errors(*plugins: str, note: str = "") -> Iterator[None]:
-    """Turn whatever the user's plug-ins raise inside into a SpecError with file and line, and a note; not other errors.
+    """Turn whatever the user's plug-ins raise inside into a SpecError with file and line, and notes; not other errors.
 
     An error about memory stays what it is.
     """
@@ -285,7 +287,8 @@ def user_errors(*plugins: str, note: str = "") -> Iterator[None]:
         if isinstance(error, EpsgridError) or is_for_memory(error) or not files(*plugins):
             raise
         own, place = " or ".join(name for name in plugins if ":" in name), place_of(error, *plugins)
-        what = f"{own} fails{f' in {place}' if place else ''}: {type(error).__name__}: {error}"
+        noted = "".join(f"; {each}" for each in getattr(error, "__notes__", ()))
+        what = f"{own} fails{f' in {place}' if place else ''}: {type(error).__name__}: {error}{noted}"
         raise SpecError(f"{what}{f'; {note}' if note else ''}") from error
 
 
@@ -327,7 +330,7 @@ def _load_dotted(family: str, name: str) -> Any:
         module = _imported(module_name)
     except Exception as error:  # a module from elsewhere may fail in any way when it is imported
         place = place_of(error, name)
-        advice = f"see {place}" if place else "is it installed, or its folder on PYTHONPATH?"
+        advice = f"see {place}" if place else "is it installed, or its folder the current one or on PYTHONPATH?"
         raise UnknownNameError(
             f"{what}: cannot import {module_name!r} ({type(error).__name__}: {error}); {advice}"
         ) from error

@@ -8,6 +8,7 @@ starts in milliseconds.
 from __future__ import annotations
 
 import dataclasses
+import platform
 import signal
 import sys
 import threading
@@ -25,6 +26,7 @@ import torch._dynamo  # the first optimizer would import it, 1.2 s: better once,
 from epsgrid import plugins, tasks
 from epsgrid.errors import CorruptRecordError, EpsgridError, SpecError, UnknownNameError, is_for_memory
 from epsgrid.executors import Job, JobStatus
+from epsgrid.numerics.precision import power
 from epsgrid.spec.loading import spec_from_json
 from epsgrid.spec.model import Spec
 from epsgrid.spec.trial import Trial, plugin_names
@@ -35,7 +37,14 @@ from epsgrid.store.provenance import provenance
 from epsgrid.store.pruning import is_asked, note_pruned
 from epsgrid.store.records import ExperimentRecord, TrialFailure
 from epsgrid.streams import open_log
-from epsgrid.trials.device import keep_freed_memory, one_thread, resolve_device
+from epsgrid.trials.device import (
+    describe,
+    keep_freed_memory,
+    machine_memory,
+    one_thread,
+    process_memory,
+    resolve_device,
+)
 from epsgrid.trials.own import run_own
 from epsgrid.trials.rehearsal import check_margin, rehearse
 from epsgrid.trials.train import Interrupted, Pruned, run_trial
@@ -68,41 +77,96 @@ def run_job(job: Job) -> int:
             def note(text: str) -> None:
                 log.write(f"{datetime.now(UTC).isoformat(timespec='seconds')} {text}\n")
 
-            return _run_held(experiment, folder, lease, stopped, note)
+            return _run_held(experiment, folder, lease, stopped, note, is_exclusive=job.exclusive)
     finally:
         lease.release()
 
 
-def rehearse_job(job: Job) -> str:
-    """Take the first step of a trial without storing anything; return why no trial like it can be trained, or "".
+def rehearse_job(job: Job) -> tuple[str, int, int]:
+    """Rehearse a trial without storing anything, in a process that has done nothing else and has no other beside it.
 
-    Where trials train on other machines, this one tells about the spec alone.
+    Where trials train on other machines, this one tells about the spec alone, and `_run_held` rehearses there.
+
+    Returns:
+        Why no trial like it can be trained, or ""; the bytes of memory that one takes, 0 where that is unknown; and
+        those that its GPU has, or this machine.
     """
     experiment = ExperimentFolder(Path(job.experiment))
-    folder, is_here = experiment.trial(job.trial), False
+    folder, is_here, device = experiment.trial(job.trial), False, torch.device("cpu")
+    keep_freed_memory()
+    before, _ = process_memory()
     try:
         spec, trial = _read_trial(experiment, folder)
-        is_here = spec.execution.executor in ("local", "inline")
-        device = resolve_device(spec.execution.device, spec.training.precision) if is_here else torch.device("cpu")
+        is_here = spec.execution.is_here
+        if is_here:
+            device = resolve_device(spec.execution.device, spec.training.precision)
+        with one_thread():
+            _rehearse(spec, trial, folder, device, to_the_end=is_here)
+    except EpsgridError as error:  # one that the user's code caused may have to do with this machine
+        on = f"on {describe(device)}: " if is_here and error.__cause__ is not None else ""
+        return (f"{on}{error}" if is_here or error.__cause__ is None else ""), 0, 0
+    if spec.task.trains_itself:  # its first step is the user's own
+        return "", 0, 0
+    if device.type == "cuda":
+        return "", torch.cuda.max_memory_reserved(device), torch.cuda.get_device_properties(device).total_memory
+    return "", max(0, process_memory()[1] - before) if is_here else 0, machine_memory()
+
+
+def _rehearse(
+    spec: Spec,
+    trial: Trial,
+    folder: TrialFolder,
+    device: torch.device,
+    *,
+    to_the_end: bool = True,
+    is_alone: bool = True,
+) -> None:
+    """Rehearse a trial; a SpecError says why none like it can be trained on this device.
+
+    An error about memory stays what it is where other trials may be on the device.
+    """
+    try:
         plugin: Any = tasks.load(spec.task.name)
         if spec.task.trains_itself:
             check_margin(spec, plugin.metric(spec.task))
-            if is_here:
+            if to_the_end:
                 plugin.rehearse(spec.task)
-            return ""
+            return
         with plugins.user_errors(spec.task.name):
             task = plugin.build(spec.task, tasks.of_trial(plugin, spec.task, trial.identity["data"]), device)
-        with one_thread():
-            rehearse(spec, task, device, trial.learning_rate, trial.epsilon, trial.seed)
-    except EpsgridError as error:  # one that the user's code caused may have to do with this machine
-        return str(error) if is_here or error.__cause__ is None else ""
+        rehearse(spec, task, device, trial.learning_rate, trial.epsilon, trial.seed, to_the_end=to_the_end)
+    except EpsgridError:
+        raise
     except Exception as error:
-        if not is_here or is_for_memory(error):
-            return ""
-        with folder.log.open("a", encoding="utf-8") as log:
+        what = f"{type(error).__name__}: {error}".splitlines()[0]
+        if is_for_memory(error):
+            if not is_alone:
+                raise
+            raise SpecError(
+                f"a trial alone runs out of memory ({what}); take a smaller training.batch_size"
+                f" than {spec.training.batch_size:,}, training.precision: bfloat16, or another execution.device"
+            ) from error
+        with open_log(folder.log) as log:
             log.write(traceback.format_exc())
-        return f"the first step of training fails: {type(error).__name__}: {error}; its trace is in {folder.log}"
-    return ""
+        raise SpecError(
+            f"the first step of training, or the scoring after it, fails: {what}; its trace is in {folder.log}"
+        ) from error
+
+
+def _rehearse_there(spec: Spec, trial: Trial, folder: TrialFolder, *, is_alone: bool) -> None:
+    """Rehearse a trial that has not begun on a machine of a cluster, which a SpecError names."""
+    if folder.checkpoint.exists():
+        return
+    node, device = platform.node(), ""
+    try:
+        found = resolve_device(spec.execution.device, spec.training.precision)
+        device = f", {describe(found)}"
+        _rehearse(spec, trial, folder, found, is_alone=is_alone)
+    except EpsgridError as error:
+        advice = ""
+        if spec.execution.executor == "slurm":
+            advice = f"; where only this node is at fault, leave it out: execution.slurm.directives: [--exclude={node}]"
+        raise SpecError(f"on {node}{device}: {error}{advice}") from error
 
 
 def _run_held(
@@ -111,6 +175,8 @@ def _run_held(
     lease: Lease,
     stopped: Callable[[], bool],
     note: Callable[[str], None],
+    *,
+    is_exclusive: bool,
 ) -> int:
     """Run the trial whose lease we hold; where the lease is lost on the way, leave everything to the new holder."""
 
@@ -121,7 +187,10 @@ def _run_held(
 
     try:
         spec, trial = _read_trial(experiment, folder)
-        note(f"start: lr {trial.learning_rate:g}, epsilon {trial.epsilon}, seed {trial.seed}")
+        epsilon = "none" if trial.epsilon is None else power(trial.epsilon, 6)
+        note(f"start: lr {power(trial.learning_rate, 6)}, epsilon {epsilon}, seed {trial.seed}")
+        if not spec.execution.is_here and not any(each.result_json.exists() for each in experiment.trials()):
+            _rehearse_there(spec, trial, folder, is_alone=is_exclusive or spec.execution.executor == "slurm")
         device = resolve_device(spec.execution.device, spec.training.precision)
         options: dict[str, Any] = {
             "should_stop": should_stop,

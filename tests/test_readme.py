@@ -1,4 +1,4 @@
-"""The commands, code, files and targets that the README names work and exist."""
+"""The commands, code, files and targets that the README and the pages in docs/ name work and exist."""
 
 import pkgutil
 import re
@@ -14,6 +14,13 @@ from tests.cli.conftest import Shell
 
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+_TEXT = r"((?:(?!```).)*)"
+BLOCKS = re.compile(
+    rf"```python\n{_TEXT}```\n\nprints\n\n```text\n{_TEXT}```|```console\n\$ epsgrid (inspect [^\n]*)\n{_TEXT}```",
+    re.DOTALL,
+)
+"""A program and what it prints, or a call of `epsgrid inspect` and what it shows."""
 
 
 def test_the_spec_in_it_is_one():
@@ -22,10 +29,13 @@ def test_the_spec_in_it_is_one():
     assert spec.experiment == "my-cnn"
 
 
-def test_its_python_prints_what_it_says(tmp_path: Path):
-    blocks = re.findall(r"```python\n(.*?)```\n\nprints\n\n```text\n(.*?)```", TEXT, re.DOTALL)
-    assert blocks
-    for code, printed in blocks:
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_its_python_and_inspections_print_what_it_says(page: Path, tmp_path: Path):
+    """One after the other in one folder: what a program of a page saves, a later one or a command may read."""
+    for code, printed, command, shown in BLOCKS.findall(page.read_text(encoding="utf-8")):
+        if command:
+            assert Shell(tmp_path).call(*shlex.split(command)).stdout == shown
+            continue
         done = subprocess.run(
             [sys.executable, "-W", "error", "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=300
         )
@@ -51,10 +61,11 @@ def test_its_harmless_commands_run(command: str, tmp_path: Path):
     assert Shell(tmp_path).call(*shlex.split(command)).stdout
 
 
-def test_its_files_and_pictures_are_there():
-    links = re.findall(r"\]\(([^)h#][^)]*)\)", TEXT)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_its_files_and_pictures_are_there(page: Path):
+    links = re.findall(r"\]\(([^)h#][^)]*)\)", page.read_text(encoding="utf-8"))
     assert links
-    assert not [link for link in links if not (ROOT / link).exists()]
+    assert not [link for link in links if not (page.parent / link.partition("#")[0]).exists()]
 
 
 def test_its_walks_name_what_is_there():

@@ -33,6 +33,8 @@ _EPILOG = """Exit codes: 0 all trials done (a diverged trial is done) · 1 unexp
 same command to continue · 130 Ctrl-C."""
 
 _COMMANDS = {
+    "demo": ("demo:demo", "Probe, sweep and report twice on bundled data, a minute, to see what epsgrid is for."),
+    "init": ("show:init", "Write a spec to start from, with a comment at every key."),
     "probe": ("probe:probe", "Measure the gradient magnitudes of the first epoch and estimate the bounds of ε."),
     "sweep": ("sweep:sweep", "Train every (learning rate, ε, seed) of the grid that has no result yet."),
     "report": (
@@ -54,6 +56,7 @@ _COMMANDS = {
         "Prove that a sweep on this machine and file system loses nothing and repeats nothing, whatever kills it.",
     ),
     "show": ("show:show", "Print the effective spec: every default filled in, every override applied."),
+    "schema": ("show:schema", "Print the JSON schema of a spec, by which editors complete and check it."),
     "list": (
         "show:list_plugins",
         "List the names a spec may use, of tasks or optimizers for example; or what this machine trains in.",
@@ -71,7 +74,7 @@ _COMMANDS = {
 }
 """Module and function of each subcommand, and the first paragraph of its help."""
 
-_STORING = ("probe", "sweep", "report", "retry", "forget", "selftest", "fetch")
+_STORING = ("demo", "probe", "sweep", "report", "retry", "forget", "selftest", "fetch")
 """Subcommands whose result is not what they print: it stands where stdout cannot be written, and so does the code."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -12,10 +13,11 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from epsgrid.cli.console import hint, note, print_json
-from epsgrid.cli.magnitudes import checkpoint_layers, checkpoint_summary, optimizer_bounds
+from epsgrid.cli.magnitudes import checkpoint_layers, checkpoint_summary
 from epsgrid.cli.tables import report_table, show
 from epsgrid.codec import to_document
-from epsgrid.errors import EpsgridError, ExitCode
+from epsgrid.errors import EpsgridError, ExitCode, NoBoundsError
+from epsgrid.numerics.damping import pooled
 from epsgrid.numerics.magnitudes import LayerStatus
 from epsgrid.numerics.series import FRACTIONS, LayerSnapshot
 from epsgrid.report.checkpoints import CheckpointRow, checkpoints_page, headline, in_order, timeline_table
@@ -73,6 +75,8 @@ def _read_all(paths: Sequence[Path], asked: dict[str, Any], *, keep: bool) -> tu
 
     The whole of each is kept only on demand, or where there is but one: of many checkpoints that is much.
     """
+    # New memory for each tensor costs as much time as reading it; in huge pages, of which torch asks here, a third.
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     from epsgrid.observing.checkpoint import checkpoint_parts, read_checkpoint
 
     read: list[_Read] = []
@@ -106,6 +110,12 @@ def _row(path: Path, optimizer: CheckpointOptimizer, *, several: bool) -> Checkp
         None if each.epsilon is None or each.placement is None else each.placement.magnitude_from_epsilon(each.epsilon)
         for each in placed
     )
+    try:
+        bounds = optimizer.bounds().chosen("trusted")
+    except NoBoundsError:
+        bounds = None
+    diagnosis = optimizer.diagnosis()
+    adaptable = optimizer.adaptable_fraction() if all(each.epsilon is not None for each in placed) else None
     return CheckpointRow(
         file=str(path),
         where=optimizer.where if several else "",
@@ -113,9 +123,11 @@ def _row(path: Path, optimizer: CheckpointOptimizer, *, several: bool) -> Checkp
         step=optimizer.step,
         epsilons=optimizer.epsilons,
         threshold=threshold,
-        adapting=optimizer.adaptable_fraction().total if all(each.epsilon is not None for each in placed) else None,
-        damping=None if (total := optimizer.diagnosis().damping) is None else total.mean,
-        bounds=optimizer_bounds(optimizer),
+        adapting=adaptable.total if adaptable else None,
+        shares=adaptable.layers if adaptable else {},
+        dampings={each.name: each.damping for each in diagnosis.layers},
+        findings=tuple(map(str, diagnosis.findings)),
+        bounds=bounds,
         layers={each.name: (each.kind, LayerSnapshot.of(h)) for _, each in optimizer.measured if (h := each.histogram)},
         notes=optimizer.notes,
     )
@@ -142,8 +154,9 @@ def _parts(read: Sequence[_Read], *, all_layers: bool) -> list[RenderableType]:
     parts: list[RenderableType] = []
     for row, optimizer in read:
         assert optimizer is not None
-        parts += [Text(headline(row), style="bold"), row.label, *checkpoint_summary(optimizer)]
-        parts += [*checkpoint_layers(optimizer, all_layers=all_layers, most=max(_LAYERS_SHOWN // len(read), 2)), ""]
+        parts += [Text(headline(row), style="bold"), row.label, *checkpoint_summary(row, optimizer)]
+        most = max(_LAYERS_SHOWN // len(read), 2)
+        parts += [*checkpoint_layers(row, optimizer, all_layers=all_layers, most=most), ""]
     return parts[:-1]
 
 
@@ -153,7 +166,6 @@ def _timeline(rows: Sequence[CheckpointRow]) -> list[RenderableType]:
 
 
 def _document(row: CheckpointRow, optimizer: CheckpointOptimizer) -> dict[str, Any]:
-    shares = None if row.adapting is None else optimizer.adaptable_fraction().layers
     layers = [
         {
             "name": each.name,
@@ -167,7 +179,8 @@ def _document(row: CheckpointRow, optimizer: CheckpointOptimizer) -> dict[str, A
             "low": each.low,
             "high": each.high,
             "percentiles": [h.quantile(fraction) for fraction in FRACTIONS],
-            "adaptable": shares.get(each.name) if shares else None,
+            "adaptable": row.shares.get(each.name),
+            "damping": row.dampings[each.name].mean if each.name in row.dampings else None,
             "histogram": h.to_json(),
         }
         for reading, each in optimizer.measured
@@ -175,6 +188,13 @@ def _document(row: CheckpointRow, optimizer: CheckpointOptimizer) -> dict[str, A
     ]
     ends = None if row.bounds is None else {"low": to_document(row.bounds.low), "high": to_document(row.bounds.high)}
     about = {"file": row.file, "where": optimizer.where, "optimizer": row.optimizer, "step": row.step}
-    found = {"epsilons": list(row.epsilons), "adaptable": row.adapting, "damping": row.damping, "bounds": ends}
-    said: dict[str, Any] = {"findings": [str(each) for each in optimizer.diagnosis().findings], "notes": [*row.notes]}
-    return {**about, **found, **said, "fractions": list(FRACTIONS), "layers": layers}
+    total = pooled(row.dampings.values())
+    found = {
+        "epsilons": list(row.epsilons),
+        "adaptable": row.adapting,
+        "damping": total and total.mean,
+        "bounds": ends,
+        "findings": list(row.findings),
+        "notes": list(row.notes),
+    }
+    return {**about, **found, "fractions": list(FRACTIONS), "layers": layers}

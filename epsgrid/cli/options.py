@@ -13,7 +13,7 @@ from epsgrid.spec.loading import load_spec
 RUNS = Path("runs")
 
 
-def _a_spec(path: Path | None) -> Path | None:
+def a_spec(path: Path | None) -> Path | None:
     """Return the path of a spec; an experiment's folder or name is answered with the command that takes it."""
     if path is None or path.is_file():
         return path
@@ -37,12 +37,12 @@ def a_run(path: Path | None) -> Path | None:
     return path
 
 
-SpecArgument = Annotated[Path, typer.Argument(metavar="SPEC", callback=_a_spec, help="YAML spec of the experiment.")]
+SpecArgument = Annotated[Path, typer.Argument(metavar="SPEC", callback=a_spec, help="YAML spec of the experiment.")]
 OptionalSpecArgument = Annotated[
     Path | None,
     typer.Argument(
         metavar="SPEC",
-        callback=_a_spec,
+        callback=a_spec,
         help="YAML spec; without it, that stored in --out or in the latest experiment.",
     ),
 ]

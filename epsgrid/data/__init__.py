@@ -5,20 +5,19 @@ What belongs to a single task stands in that task's own file. No module here imp
 
 from __future__ import annotations
 
-import importlib
+from pathlib import Path
 from typing import Any
 
-from epsgrid.errors import ExecutionError, SpecError
+import numpy as np
+from numpy.typing import NDArray
+
+from epsgrid.errors import SpecError
 
 
-def require(package: str, extra: str) -> Any:
-    """Import a package of the optional extra `epsgrid[extra]`; ExecutionError, with how to install it, without it."""
-    try:
-        return importlib.import_module(package)
-    except ImportError as error:
-        raise ExecutionError(
-            f"the package {package} is needed here and cannot be imported ({error}); pip install 'epsgrid[{extra}]'"
-        ) from error
+def bundled(name: str) -> dict[str, NDArray[Any]]:
+    """Return the arrays of a data set that comes with epsgrid; `bundled/README.md` says what they are."""
+    with np.load(Path(__file__).parent / "bundled" / f"{name}.npz", allow_pickle=False) as arrays:
+        return dict(arrays)
 
 
 def check_subset(split: str, asked: int | None, there: int, what: str) -> None:

@@ -14,11 +14,11 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
-from epsgrid.data import require
 from epsgrid.data._cache import new_folder
 from epsgrid.data._corpus import text_lines
 from epsgrid.data._fetch import Fetcher, Finding, Remote
 from epsgrid.errors import DataError
+from epsgrid.extras import require
 
 FOLDER = "iwslt14-de-en"
 """Name of the prepared folder among the data folders."""

@@ -21,10 +21,10 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from epsgrid.data import require
 from epsgrid.data._cache import Arrays, cached_arrays, keyed_folder
 from epsgrid.data._iwslt14 import COUNTS
 from epsgrid.errors import SpecError
+from epsgrid.extras import require
 
 PAD, END, UNKNOWN = 0, 1, 2
 """The first ids of every dictionary: padding, end of a sentence (it also starts the target), an unknown piece."""

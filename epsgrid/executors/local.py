@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerProcess
+from typing import Any
 
 from epsgrid import plugins
 from epsgrid.errors import ExecutionError
@@ -81,10 +82,10 @@ def run(jobs: Sequence[Job], work: str, *, slots: int, notify: Notify, stop: Sto
             process.join()
 
 
-def answer(work: str, job: Job, stop: StopRequest) -> str | None:
-    """Return the text that the function `work` returns for a job, in a process like those of `run`.
+def answer(work: str, job: Job, stop: StopRequest) -> Any:
+    """Return what the function `work` returns for a job, in a process like those of `run`.
 
-    Returns None where the process died, as it does without memory, or a stop was asked for.
+    Where the process dies, as without memory or after a stop, that is its exit status.
     """
     _start_server(work.partition(":")[0])
     receiver, sender = multiprocessing.Pipe(duplex=False)
@@ -94,9 +95,10 @@ def answer(work: str, job: Job, stop: StopRequest) -> str | None:
         while not receiver.poll(_POLL_S):
             if stop.level():
                 process.kill()
-        return str(receiver.recv())
+        return receiver.recv()
     except EOFError:
-        return None
+        process.join()
+        return process.exitcode
     finally:
         process.join()
 

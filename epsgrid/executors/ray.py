@@ -32,6 +32,7 @@ from typing import Any
 
 from epsgrid.errors import ExecutionError
 from epsgrid.executors import Job, JobEnded, JobEvent, JobStarted, JobStatus, Notify, StopRequest, _devices, local
+from epsgrid.extras import require
 from epsgrid.spec.model import Execution, Ray
 
 _ANSWER_S = 10.0
@@ -76,12 +77,7 @@ def _joined(settings: Ray, slots: int) -> Iterator[ModuleType]:
     if settings.address is None and "ray" not in sys.modules:  # Ray reads these when it is loaded
         os.environ.setdefault("RAY_AUTH_MODE", "token")
         os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # means to Ray: this machine alone, so 127.0.0.1
-    try:
-        import ray
-    except ImportError as error:
-        raise ExecutionError(
-            f"execution.executor: ray needs the package ray ({error}); `pip install 'epsgrid[ray]'` brings it"
-        ) from error
+    ray = require("ray", "ray", "by execution.executor: ray")
     if ray.is_initialized():
         yield ray
         return

@@ -15,6 +15,7 @@ from epsgrid import grids
 from epsgrid.errors import SpecError
 from epsgrid.grids import DEFAULT, NARROWED, REFERENCE
 from epsgrid.grids._rates import EffectiveRates
+from epsgrid.numerics.precision import power
 from epsgrid.spec.model import Spec
 from epsgrid.spec.trial import Trial, identity, trial_identity
 from epsgrid.store.records import AddedRate
@@ -86,9 +87,11 @@ def plan(
         trial = Trial.of(trial_identity(common, data_checksum, learning_rate, epsilon, seed), of_grids, grid_rate)
         same = trials.setdefault(trial.id, trial)
         if same is not trial:
+            at = "" if epsilon is None else f" at ε = {power(epsilon)}"
             raise SpecError(
-                f"sweep.learning_rates: with lr_mode: effective, which rounds to three digits, {same.grid_rate:g} and"
-                f" {grid_rate:g} both become {learning_rate:g} at ε = {epsilon:g}; leave one out"
+                f"sweep.learning_rates: with lr_mode: effective, which rounds to three digits,"
+                f" {power(same.grid_rate, 6)} and {power(grid_rate, 6)} both become {power(learning_rate)}{at};"
+                " leave one out"
             )
     shown = {name: tuple(value for value in values if value is not None) for name, values in asked.items()}
     return Plan(shown, tuple(trials.values()))

@@ -24,7 +24,7 @@ from epsgrid.numerics.precision import power
 from epsgrid.numerics.series import Series
 from epsgrid.observing.adapters import epsilon_in
 from epsgrid.observing.diagnosis import Alarm, Diagnosis
-from epsgrid.observing.distributed import gathered_bounds, gathered_diagnosis, gathered_series
+from epsgrid.observing.distributed import gathered_bounds, gathered_diagnosis, gathered_look
 from epsgrid.observing.observer import Observer, check_whole, observe
 from epsgrid.observing.trackers import PREFIX, scalars
 from epsgrid.streams import warn_anyway
@@ -194,11 +194,12 @@ class Following:
         """
         found = []
         for number, observer in enumerate(self.observers if self._is_open else ()):
-            series = self.attempt(gathered_series, observer, epoch) if observer.step else None
-            if series is not None:
+            look = self.attempt(gathered_look, observer, epoch) if observer.step else None
+            if look is not None:
+                series, diagnosis = look
                 prefix = PREFIX if len(self.observers) == 1 else f"{PREFIX}.{number}"
                 series = replace(series, snapshots=(replace(series.snapshots[0], step=step),))
-                row = scalars(series, prefix, self.attempt(gathered_diagnosis, observer))[step]
+                row = scalars(series, prefix, diagnosis)[step]
                 found.append((prefix, series, row))
         return found
 

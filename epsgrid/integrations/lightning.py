@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.utils.data import DataLoader
 
-from epsgrid.errors import ExecutionError
+from epsgrid.extras import not_installed
 from epsgrid.integrations._following import Following, repair_torchvision
 from epsgrid.numerics.bounds import EpsilonBounds
 from epsgrid.numerics.series import Series
@@ -53,7 +53,7 @@ def _import_package() -> str:
             errors.append(str(error))
         else:
             return name
-    raise ExecutionError(f"Lightning cannot be imported ({'; '.join(errors)}); `pip install 'epsgrid[lightning]'`")
+    raise not_installed("lightning", "lightning", ImportError("; ".join(errors)))
 
 
 repair_torchvision()

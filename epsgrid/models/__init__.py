@@ -2,16 +2,21 @@
 
 A file `models/NAME.py` defines `Options`, the architecture's settings, and `build(options, inputs, outputs)`, where
 `inputs` is the shape of one example, such as (3, 32, 32), and `outputs` is the number of classes. Initial weights are
-drawn from torch's global generator. Options are read without torch, so these files import it inside functions only.
+drawn from torch's global generator. A model may have `learning_rate_factors`, numbers by the name of a parameter, which
+multiply the learning rate of these. Options are read without torch, so these files import it inside functions only.
+
+A dotted path may also name a class of torch.nn.Module, or a function that returns one. It is called with the keywords
+that the spec gives and, if it has parameters of these names, with `inputs` and `outputs`.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+import inspect
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from epsgrid import plugins
 from epsgrid.errors import SpecError
-from epsgrid.spec.model import ModelOptions
+from epsgrid.spec.model import FILLED_IN, CallableOptions, ModelOptions
 
 if TYPE_CHECKING:
     import torch
@@ -30,6 +35,19 @@ def load(name: str) -> ModelPlugin:
     """Return the model plug-in called `name`."""
     plugin: ModelPlugin = plugins.load("models", name)
     return plugin
+
+
+def build(options: ModelOptions, inputs: tuple[int, ...], outputs: int) -> torch.nn.Module:
+    """Build the model of a spec; see `ModelPlugin.build`."""
+    if not isinstance(options, CallableOptions):
+        return load(options.name).build(options, inputs, outputs)
+    make = plugins.load("models", options.name)
+    try:
+        taken = {*inspect.signature(make).parameters}
+    except (TypeError, ValueError):
+        taken = set()
+    filled = {name: value for name, value in zip(FILLED_IN, (inputs, outputs), strict=True) if name in taken}
+    return cast("torch.nn.Module", make(**{**filled, **(options.model_extra or {})}))
 
 
 def require_images(model: str, inputs: tuple[int, ...], smallest: int) -> tuple[int, int, int]:

@@ -3,13 +3,15 @@
 Shapes below: T time steps, B batch, E embedding, H hidden, V words of the vocabulary. Tokens are (T, B), int64, logits
 (T, B, V), states (1, B, width).
 
-`forward(tokens, state)` is a function of its arguments and weights. The state between two training steps is in the
-model's `carried`, whose buffers are part of the state_dict, so that a checkpoint in the middle of an epoch continues
-exactly. A dotted-path model needs both.
+`forward(tokens)` returns logits where a model reads each stretch of text by itself. Where it carries a state from one
+stretch to the next, `forward(tokens, state)` is a function of its arguments and weights, and the state between two
+training steps is in the model's `carried`, whose buffers are part of the state_dict, so that a checkpoint in the middle
+of an epoch continues exactly.
 """
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
@@ -18,8 +20,6 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 from torch.nn import functional as F
-
-from epsgrid.errors import SpecError
 
 State = tuple[torch.Tensor, ...]
 
@@ -68,14 +68,17 @@ class _CarriedState(nn.Module):
 
 
 def carried_state(model: nn.Module) -> _CarriedState:
-    """Return the carried state of a language model; SpecError where `model` is none."""
+    """Return the carried state of a language model; an empty one where it carries none."""
     carried = getattr(model, "carried", None)
-    if isinstance(carried, _CarriedState):
-        return carried
-    raise SpecError(
-        f"a language task needs a language model, and {type(model).__name__} is none;"
-        " use `model: awd_lstm` or `model: lstm`"
-    )
+    return carried if isinstance(carried, _CarriedState) else _CarriedState(())
+
+
+def read_text(model: nn.Module, tokens: torch.Tensor, state: State) -> LanguageOutput:
+    """Read (T, B) word ids with a language model, beginning with `state` where it carries one."""
+    output = model(tokens, state) if state else model(tokens)
+    if isinstance(output, LanguageOutput):
+        return output
+    return LanguageOutput(output, output.new_zeros((), dtype=torch.float32), ())
 
 
 def _match_batch_size(module: nn.Module, state_dict: Mapping[str, Any], prefix: str, *_: Any) -> None:
@@ -190,3 +193,78 @@ class PlainLstm(nn.Module):
             after += new
         logits = self.decoder(x)  # (T, B, V)
         return LanguageOutput(logits, logits.new_zeros((), dtype=torch.float32), tuple(after))
+
+
+class _CausalAttention(nn.Module):
+    """Attention of every word to itself and those before it. Shapes: h heads, d = E / h numbers of a word in each."""
+
+    def __init__(self, width: int, heads: int, scale: float) -> None:
+        super().__init__()
+        self.heads, self.scale = heads, scale
+        self.inputs = nn.Linear(width, 3 * width, bias=False)
+        self.outputs = nn.Linear(width, width, bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(T, B, E) → (T, B, E)."""
+        query, key, value = self.inputs(x).unflatten(2, (3, self.heads, -1)).permute(2, 1, 3, 0, 4)  # (B, h, T, d)
+        query, key = _turned(query), _turned(key)
+        gathered = F.scaled_dot_product_attention(query, key, value.to(query.dtype), is_causal=True, scale=self.scale)
+        result: torch.Tensor = self.outputs(gathered.permute(2, 0, 1, 3).flatten(2))
+        return result
+
+
+def _turned(x: torch.Tensor) -> torch.Tensor:
+    """Turn pair i of the d numbers at place t by the angle t / 10,000^(2i/d), in (B, h, T, d); Su et al. 2021."""
+    time, width = x.shape[-2:]
+    pairs = torch.arange(width // 2, device=x.device)
+    angles = torch.arange(time, device=x.device)[:, None] * 10_000.0 ** (-2 * pairs / width)  # (T, d / 2)
+    cos, sin = angles.cos(), angles.sin()
+    one, other = x.chunk(2, dim=-1)
+    return torch.cat((one * cos - other * sin, one * sin + other * cos), dim=-1)
+
+
+class _GptLayer(nn.Module):
+    """Attention, then two dense layers, each with a norm before and a residual connection around."""
+
+    def __init__(self, options: Any, scale: float) -> None:
+        super().__init__()
+        width = options.width
+        self.norm1 = nn.LayerNorm(width, bias=False)
+        self.attention = _CausalAttention(width, options.heads, scale)
+        self.norm2 = nn.LayerNorm(width, bias=False)
+        self.dense1 = nn.Linear(width, 4 * width, bias=False)
+        self.dense2 = nn.Linear(4 * width, width, bias=False)
+        self.dropout = nn.Dropout(options.dropout)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(T, B, E) → (T, B, E)."""
+        x = x + self.dropout(self.attention(self.norm1(x)))
+        change: torch.Tensor = self.dropout(self.dense2(F.gelu(self.dense1(self.norm2(x)))))
+        return x + change
+
+
+class Gpt(nn.Module):
+    """The model of `gpt`; `options` are those of that file, whose table of initial weights this follows."""
+
+    def __init__(self, options: Any, words: int) -> None:
+        super().__init__()
+        width, is_mup = options.width, options.parametrization == "mup"
+        wider = width / options.base_width if is_mup else 1.0  # m of the table
+        per_head = width // options.heads
+        scale = 8 / per_head if is_mup else per_head**-0.5
+        self.embedding = nn.Embedding(words, width)
+        self.dropout = nn.Dropout(options.dropout)
+        self.layers = nn.Sequential(*(_GptLayer(options, scale) for _ in range(options.layers)))
+        self.norm = nn.LayerNorm(width, bias=False)
+        self.decoder = nn.Linear(width, words, bias=False)
+        nn.init.normal_(self.embedding.weight, std=0.02)
+        dense = {name: module for name, module in self.named_modules() if isinstance(module, nn.Linear)}
+        for name, module in dense.items():
+            less = wider if name == "decoder" else 2 * options.layers if name.endswith(("outputs", "dense2")) else 1
+            nn.init.normal_(module.weight, std=1 / math.sqrt(3 * module.in_features * less))
+        self.learning_rate_factors = {f"{name}.weight": 1 / wider for name in dense if is_mup}
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        """(T, B) word ids → (T, B, V) logits."""
+        logits: torch.Tensor = self.decoder(self.norm(self.layers(self.dropout(self.embedding(tokens)))))
+        return logits

@@ -1,7 +1,8 @@
-"""The modules of `resnet34`, `densenet121` and `vit`; their `Options` are in those files, to be read without torch."""
+"""The modules of the ResNets, `densenet121` and `vit`; their `Options` are in those files, to be read without torch."""
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from typing import Any
 
 import torch
@@ -29,6 +30,23 @@ class BasicBlock(nn.Module):
         """(batch, before, h, w) → (batch, after, h / stride, w / stride)."""
         y = torch.relu(self.norm1(self.convolution1(x)))
         return torch.relu(self.norm2(self.convolution2(y)) + self.around(x))
+
+
+def resnet(blocks: tuple[int, ...], width: int, channels: int, outputs: int) -> nn.Module:
+    """Return a ResNet with so many basic blocks in each stage, `width` channels in the first one."""
+    parts: dict[str, nn.Module] = {
+        "stem": nn.Conv2d(channels, width, kernel_size=3, padding=1, bias=False),
+        "norm": nn.BatchNorm2d(width),
+        "relu": nn.ReLU(inplace=True),
+    }
+    before = width
+    for stage, count in enumerate(blocks, 1):
+        after = width * 2 ** (stage - 1)
+        first = BasicBlock(before, after, stride=1 if stage == 1 else 2)
+        parts[f"stage{stage}"] = nn.Sequential(first, *(BasicBlock(after, after, stride=1) for _ in range(count - 1)))
+        before = after
+    parts |= {"pool": nn.AdaptiveAvgPool2d(1), "flatten": nn.Flatten(), "dense": nn.Linear(before, outputs)}
+    return nn.Sequential(OrderedDict(parts))
 
 
 class DenseLayer(nn.Module):

@@ -26,9 +26,10 @@ _SMALLEST = 15
 
 
 class Options(ModelOptions):
-    """The dropout in front of the first two dense layers; the original's by default."""
+    """AlexNet's settings; the original's by default."""
 
     dropout: Share = 0.5
+    """In front of the first two dense layers."""
 
 
 def build(options: Options, inputs: tuple[int, ...], outputs: int) -> torch.nn.Module:

@@ -29,18 +29,28 @@ if TYPE_CHECKING:
 
 
 class Options(ModelOptions):
-    """Widths, number of layers and strength of each regulariser; the published ones for Penn Treebank by default."""
+    """Sizes and regularisers; those published for Penn Treebank by default."""
 
     embedding: Count = 400
+    """Width of the embedding."""
     hidden: Count = 1150
+    """Width of the LSTMs between."""
     layers: Count = 3
+    """LSTMs."""
     weight_drop: Share = 0.5
+    """Dropout on each LSTM's hidden-to-hidden weights."""
     embedding_dropout: Share = 0.1
+    """Dropout of whole words."""
     input_dropout: Share = 0.4
+    """Dropout behind the embedding."""
     hidden_dropout: Share = 0.25
+    """Dropout between LSTMs."""
     output_dropout: Share = 0.4
+    """Dropout in front of the dense layer."""
     activation_penalty: Annotated[float, Field(ge=0)] = 2.0
+    """Strength of the penalty on large activations."""
     temporal_penalty: Annotated[float, Field(ge=0)] = 1.0
+    """Strength of the penalty on changes from step to step."""
 
 
 def build(options: Options, inputs: tuple[int, ...], outputs: int) -> torch.nn.Module:

@@ -27,9 +27,10 @@ _BLOCKS = (6, 12, 24, 16)
 
 
 class Options(ModelOptions):
-    """Channels that each layer adds; 32 is DenseNet121, fewer make a small relative of it for trying things out."""
+    """DenseNet121's settings."""
 
     growth: Count = 32
+    """Channels that each layer adds; 32 is DenseNet121, fewer make a small relative of it."""
 
 
 def build(options: Options, inputs: tuple[int, ...], outputs: int) -> torch.nn.Module:

@@ -18,12 +18,16 @@ if TYPE_CHECKING:
 
 
 class Options(ModelOptions):
-    """Widths, number of layers and dropout; the widths and layers of Zaremba's small model by default."""
+    """Sizes and dropout; the sizes are those of Zaremba's small model by default."""
 
     embedding: Count = 200
+    """Width of the embedding."""
     hidden: Count = 200
+    """Width of the LSTMs."""
     layers: Count = 2
+    """LSTMs."""
     dropout: Share = 0.0
+    """Behind the embedding and behind each LSTM."""
     tied: Literal[False] = False  # of an earlier version, and so part of the ids of its trials
 
 

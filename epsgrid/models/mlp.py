@@ -11,6 +11,7 @@ import math
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from epsgrid.errors import SpecError
 from epsgrid.spec.model import Count, ModelOptions, Share
 
 if TYPE_CHECKING:
@@ -18,14 +19,18 @@ if TYPE_CHECKING:
 
 
 class Options(ModelOptions):
-    """Widths of the hidden layers, none for softmax regression, and the dropout after each of them."""
+    """Sizes and dropout."""
 
     hidden: tuple[Count, ...] = (512, 256)
+    """Widths of the hidden layers; [] is softmax regression."""
     dropout: Share = 0.0
+    """Behind each hidden layer."""
 
 
 def build(options: Options, inputs: tuple[int, ...], outputs: int) -> torch.nn.Module:
-    """Build the perceptron for examples of any shape."""
+    """Build the perceptron for examples of any shape but text."""
+    if not inputs:
+        raise SpecError("model mlp reads no text; use `model: gpt`, `model: awd_lstm` or `model: lstm`")
     from torch import nn
 
     widths = (math.prod(inputs), *options.hidden)

@@ -14,7 +14,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 from epsgrid.models import require_images
@@ -23,33 +22,17 @@ from epsgrid.spec.model import Count, ModelOptions
 if TYPE_CHECKING:
     import torch
 
-_BLOCKS = (3, 4, 6, 3)
-
 
 class Options(ModelOptions):
-    """Channels of the first stage; 64 is ResNet34, fewer make a small relative of it for trying things out."""
+    """ResNet34's settings."""
 
     width: Count = 64
+    """Channels of the first stage; 64 is ResNet34, fewer make a small relative of it."""
 
 
 def build(options: Options, inputs: tuple[int, ...], outputs: int) -> torch.nn.Module:
     """Build ResNet34 for images of at least 8×8 pixels."""
-    from torch import nn
-
-    from epsgrid.models._vision import BasicBlock
-
     channels, _, _ = require_images("resnet34", inputs, smallest=8)
-    width = options.width
-    parts: dict[str, nn.Module] = {
-        "stem": nn.Conv2d(channels, width, kernel_size=3, padding=1, bias=False),
-        "norm": nn.BatchNorm2d(width),
-        "relu": nn.ReLU(inplace=True),
-    }
-    before = width
-    for stage, count in enumerate(_BLOCKS, 1):
-        after = width * 2 ** (stage - 1)
-        first = BasicBlock(before, after, stride=1 if stage == 1 else 2)
-        parts[f"stage{stage}"] = nn.Sequential(first, *(BasicBlock(after, after, stride=1) for _ in range(count - 1)))
-        before = after
-    parts |= {"pool": nn.AdaptiveAvgPool2d(1), "flatten": nn.Flatten(), "dense": nn.Linear(before, outputs)}
-    return nn.Sequential(OrderedDict(parts))
+    from epsgrid.models._vision import resnet
+
+    return resnet((3, 4, 6, 3), options.width, channels, outputs)

@@ -25,24 +25,31 @@ if TYPE_CHECKING:
 
 
 class Options(ModelOptions):
-    """Sizes, dropouts and the places of norms; the published IWSLT14 model by default.
-
-    `attention_dropout` is that of the attention's weights, `activation_dropout` that behind the ReLU, `dropout` that
-    everywhere else. A sentence may have `max_length` tokens, its end included.
-    """
+    """Sizes, dropouts and the places of norms; the published IWSLT14 model by default."""
 
     encoder_layers: Count = 6
+    """Layers of the encoder."""
     decoder_layers: Count = 6
+    """Layers of the decoder."""
     width: Count = 512
+    """Width of the embeddings and layers."""
     ffn: Count = 1024
+    """Width between the two dense layers of each layer."""
     heads: Count = 4
+    """Heads of attention; `width` is a multiple of them."""
     dropout: Share = 0.3
+    """Behind the embeddings and behind each part of a layer."""
     attention_dropout: Share = 0.0
+    """On the weights of the attention."""
     activation_dropout: Share = 0.0
+    """Behind the ReLU."""
     norm: Literal["post", "pre"] = "post"
+    """Layer norm behind each part of a layer, or in front of it."""
     shared: Literal["decoder"] = "decoder"  # of an earlier version, and so part of the ids of its trials
     key_bias: bool = True
+    """Whether keys have a bias, whose gradient is only rounding noise."""
     max_length: Count = 1024
+    """Tokens that a sentence may have, its end included."""
 
     @model_validator(mode="after")
     def _heads_divide_width(self) -> Options:

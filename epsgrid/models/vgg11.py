@@ -25,9 +25,10 @@ _SHRINKS = 2 ** _WIDTHS.count(_POOL)
 
 
 class Options(ModelOptions):
-    """The dropout in front of the first two dense layers; the published one by default."""
+    """VGG11's settings; the published ones by default."""
 
     dropout: Share = 0.5
+    """In front of the first two dense layers."""
 
 
 def build(options: Options, inputs: tuple[int, ...], outputs: int) -> torch.nn.Module:

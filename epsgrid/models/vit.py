@@ -27,13 +27,18 @@ if TYPE_CHECKING:
 
 
 class Options(ModelOptions):
-    """Height and width of a patch, channels, layers, heads of attention, and dropout."""
+    """Sizes and dropout."""
 
     patch: Count = 4
+    """Height and width of a patch, in pixels."""
     width: Count = 192
+    """Channels."""
     depth: Count = 6
+    """Layers."""
     heads: Count = 3
+    """Heads of attention; `width` is a multiple of them."""
     dropout: Share = 0.1
+    """Behind the positions, and in every layer."""
 
     @model_validator(mode="after")
     def _heads_share_the_width(self) -> Options:

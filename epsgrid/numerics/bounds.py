@@ -17,16 +17,20 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from epsgrid.codec import UNLESS_DEFAULT, from_document, to_document
 from epsgrid.errors import NoBoundsError
+from epsgrid.numerics import notebook
 from epsgrid.numerics.groups import EpsilonGroup, GroupsBy, epsilon_groups
-from epsgrid.numerics.histogram import fields_of
+from epsgrid.numerics.histogram import density, fields_of
 from epsgrid.numerics.magnitudes import TAIL_FRACTION, Bound, LayerStatistics, LayerStatus, bounds_of
 from epsgrid.numerics.placement import Placement
 from epsgrid.numerics.precision import power
 from epsgrid.numerics.trajectory import Trajectory
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 VERSION = 1
 ROUNDING_NOISE = "rounding noise"
@@ -129,10 +133,44 @@ class EpsilonBounds:
             first += "" if self.reliability.verdict == "high" else f", {self.reliability.reasons[0]}"
         lines = [first]
         for name, bound in (("low", self.low), ("high", self.high)):
-            more = f" and {len(bound.layers) - 1} more" if len(bound.layers) > 1 else ""
             entries = f"{bound.entries:,} non-zero {'entry' if bound.entries == 1 else 'entries'}"
-            lines.append(f"{name}: √v̂ {power(float(f'{bound.magnitude:.2g}'))} in {bound.layers[0]}{more}, {entries}")
+            lines.append(f"{name}: √v̂ {power(float(f'{bound.magnitude:.2g}'))} in {bound.set_by}, {entries}")
         return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        rows = [
+            (name, power(bound.decade), power(float(f"{bound.magnitude:.2g}")), bound.set_by, f"{bound.entries:,}")
+            for name, bound in (("low", self.low), ("high", self.high))
+        ]
+        ends = notebook.table(("end", "ε", "√v̂", "set by", "non-zero entries"), rows)
+        return notebook.paragraph(str(self).partition("\n")[0]) + ends + notebook.bars(*self._density())
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draw √v̂ of all layers together, with the bounds where they weigh as much, and return matplotlib's axes."""
+        ax = notebook.plot(*self._density(), ax)
+        ax.axvspan(self.low.magnitude, self.high.magnitude, color="#56b4e9", alpha=0.22, lw=0, zorder=0)
+        for name, bound, colour in (("lower", self.low, "#0072b2"), ("upper", self.high, "#b24e00")):
+            ax.axvline(bound.magnitude, color=colour, lw=1.1, label=f"{name} bound: ε = {power(bound.decade)}")
+        ax.legend(frameon=False)
+        return ax
+
+    def to_frame(self) -> Any:
+        """Return a row for each layer as a pandas.DataFrame; ExecutionError where pandas is not installed.
+
+        The columns are the layer's name, kind, shape, entries, nonzero and status, and low, median and high in √v̂
+        units.
+        """
+        fields = ("name", "kind", "shape", "entries", "nonzero", "low", "high")
+        return notebook.frame(
+            [
+                {name: getattr(layer, name) for name in fields}
+                | {"median": layer.histogram and layer.histogram.median, "status": str(layer.status)}
+                for layer in self.layers
+            ]
+        )
+
+    def _density(self) -> tuple[notebook.Numbers, notebook.Numbers]:
+        return density(layer.histogram for layer in self.layers if layer.histogram is not None)
 
     def chosen(self, choice: BoundsChoice) -> EpsilonBounds:
         """Return one of the ranges, with all layers; both are the same where no rounding noise moves an end."""

@@ -16,20 +16,29 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from epsgrid.errors import CorruptRecordError, StoreError
+from epsgrid.numerics import notebook
+from epsgrid.numerics.precision import power
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 MANTISSA_BITS = 5
 _MAX_MANTISSA_BITS = 10
 FLOAT32_MANTISSA_BITS = 23
 LEAST_FLOAT32 = 2.0**-149
 VERSION = 1
+
+_BINS_PER_DECADE = 10
+_HIDDEN_TAIL = 0.001
+"""Share of the smallest entries that a picture may hide at its left: a few denormals would stretch it by decades."""
 
 _APART = ("nan", "infinite", "below_range", "above_range")
 
@@ -212,6 +221,17 @@ class LogHistogram:
         grouped = self.counts[1:].reshape(-1, 1 << (self.mantissa_bits - mantissa_bits)).sum(axis=1)
         return replace(self, mantissa_bits=mantissa_bits, counts=np.concatenate([self.counts[:1], grouped]))
 
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draw the share of the non-zero entries per decade of √v̂ with matplotlib, and return the axes."""
+        return notebook.plot(*density([self]), ax)
+
+    def _repr_html_(self) -> str:
+        ends = (self.quantile(fraction) for fraction in (0.02, 0.5, 0.98))
+        counts = (f"{count:,}" for count in (self.total, self.zeros, self.nonfinite))
+        row = (*counts, *("–" if value is None else power(value) for value in ends))
+        columns = ("entries", "zero", "not finite", "√v̂ at 2 %", "at 50 %", "at 98 %")
+        return notebook.table(columns, [row]) + notebook.bars(*density([self]))
+
     def runs(self) -> list[list[int]]:
         """Return the occupied bins in runs of neighbours: `[first bin, count, count, …]`."""
         occupied = np.flatnonzero(self.counts)
@@ -253,6 +273,19 @@ class LogHistogram:
             raise CorruptRecordError(f"histogram with wrong fields: {', '.join(sorted(wrong))}")
         apart = [fields[name] for name in _APART]
         return cls.from_runs(fields["mantissa_bits"], fields["scale"], apart, fields["runs"])
+
+
+def density(histograms: Iterable[LogHistogram]) -> tuple[notebook.Numbers, notebook.Numbers]:
+    """Return rising edges in √v̂ units, and the share of the non-zero entries per decade between them; empty without."""
+    held = [each for each in histograms if each.nonzero]
+    if not held:
+        return np.zeros(0), np.zeros(0)
+    first = min(math.log10(each.quantile(_HIDDEN_TAIL) or 1) for each in held)
+    last = max(math.log10(each.quantile(1.0) or 1) for each in held)
+    first, last = math.floor(first * _BINS_PER_DECADE), math.floor(last * _BINS_PER_DECADE) + 1
+    edges = 10.0 ** (np.arange(first, last + 1) / _BINS_PER_DECADE)
+    above = np.sum([each.entries_above(edges) for each in held], axis=0)
+    return edges, -np.diff(above) / sum(each.nonzero for each in held) * _BINS_PER_DECADE
 
 
 def fields_of(document: Any, what: str, newest: int) -> dict[str, Any]:

@@ -93,6 +93,11 @@ class Bound:
     layers: tuple[str, ...]
     entries: int
 
+    @property
+    def set_by(self) -> str:
+        """The first of the layers, and how many more there are."""
+        return self.layers[0] + (f" and {len(self.layers) - 1} more" if len(self.layers) > 1 else "")
+
 
 def low_rank(entries: int, tail_fraction: float) -> int:
     """Return the index, from 0 in rising order, of the lower order statistic; the published int((1 - 0.98) * n) agrees.

@@ -24,6 +24,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
 from epsgrid.codec import UNLESS_DEFAULT
+from epsgrid.numerics.precision import power
 
 if TYPE_CHECKING:
     import numpy as np
@@ -147,7 +148,7 @@ class Placement:
 
     def _equation(self, factor: str) -> str:
         equals = "≈" if self.outer else "="
-        start = f" − {self.start:.4g}" if self.start else ""
+        start = f" − {power(self.start, 4)}" if self.start else ""
         return f"ε {equals} {factor}{' · ' if factor else ''}b{_SUPERSCRIPT[self.exponent]}{start}"
 
     def epsilon_from_magnitude(self, magnitude: float) -> float:
@@ -229,12 +230,13 @@ def convert(epsilon: float, source: Placement, target: Placement) -> float:
         found = math.inf
     if found <= 0 < target.start:
         raise OutOfRangeError(
-            f"epsilon {epsilon!r}, {source.description}, has no counterpart {target.description}: the rest there of"
-            f" the one that v starts at, {target.start:.3g}, weighs more than any such ε; convert at a later step"
+            f"epsilon {power(epsilon, 6)}, {source.description}, has no counterpart {target.description}: the rest"
+            f" there of the one that v starts at, {power(target.start)}, weighs more than any such ε;"
+            " convert at a later step"
         )
     if not 0 < found < math.inf:
         raise OutOfRangeError(
-            f"epsilon {epsilon!r}, {source.description}, has no counterpart {target.description}:"
+            f"epsilon {power(epsilon, 6)}, {source.description}, has no counterpart {target.description}:"
             " it would lie outside the range of double precision, 5e-324 to 1.8e+308"
         )
     return found

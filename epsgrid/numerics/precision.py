@@ -16,15 +16,15 @@ DTYPES = tuple(_LIMITS)
 _SHORT = {"fp16": "float16", "half": "float16", "bf16": "bfloat16", "fp32": "float32", "fp64": "float64"}
 
 
-def power(value: float) -> str:
-    """Write an ε, a learning rate or a magnitude: three digits, with an exponent where it is far from 1.
+def power(value: float, digits: int = 3) -> str:
+    """Write an ε, a learning rate or a magnitude, with an exponent where it is far from 1.
 
-    >>> power(1e-8), power(3e-4), power(0.1), power(100.0)
-    ('1e-8', '3e-4', '0.1', '100')
+    >>> power(1e-8), power(3e-4), power(0.1), power(100.0), power(-1.23456e-5, 6), power(float("inf"))
+    ('1e-8', '3e-4', '0.1', '100', '-1.23456e-5', 'inf')
     """
-    mantissa, exponent = f"{value:.2e}".split("e")
-    if -1 <= int(exponent) <= 2:
-        return f"{value:.3g}"
+    mantissa, _, exponent = f"{value:.{digits - 1}e}".partition("e")
+    if not exponent or -1 <= int(exponent) <= 2:
+        return f"{value:.{digits}g}"
     return f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}"
 
 

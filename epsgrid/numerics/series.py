@@ -45,13 +45,15 @@ class LayerSnapshot:
     @classmethod
     def of(cls, histogram: LogHistogram) -> LayerSnapshot:
         """Return the snapshot of a layer, at `FRACTIONS`, from the counts of all its entries."""
-        quantiles = (histogram.quantile(fraction) for fraction in FRACTIONS)
+        n, ends = histogram.nonzero, np.cumsum(histogram.nonzero_counts)
+        ranks = [min(int(fraction * n), n - 1) for fraction in FRACTIONS]  # as of `LogHistogram.quantile`, all at once
+        slots = np.searchsorted(ends, ranks, side="right")
         return cls(
             scale=histogram.scale,
             zeros=histogram.zeros,
-            nonzero=histogram.nonzero,
+            nonzero=n,
             nonfinite=histogram.nonfinite,
-            quantiles=tuple(value for value in quantiles if value is not None),
+            quantiles=tuple(magnitudes_of(slots, histogram.scale, histogram.mantissa_bits).tolist()) if n else (),
             histogram=histogram.fold(STORED_MANTISSA_BITS),
         )
 

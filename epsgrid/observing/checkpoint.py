@@ -38,7 +38,7 @@ from epsgrid.observing.checkpoint_state import (
     plain_state,
     stored_states,
 )
-from epsgrid.observing.diagnosis import Diagnosis, diagnosis_of, learning_rate_of
+from epsgrid.observing.diagnosis import Diagnosis, diagnose
 from epsgrid.observing.kinds import kind_of_name
 from epsgrid.observing.layers import Layer
 from epsgrid.observing.reading import (
@@ -55,6 +55,9 @@ _RANK = re.compile(r"(?<![a-z])rank[_-]?(\d+)")
 _WORLD = re.compile(r"world_size_(\d+)")
 _STEPS = ("global_step", "step", "iteration", "iter_num", "steps")
 """Where a checkpoint has the steps taken, if the optimizer's state does not."""
+
+
+_EMPTY = "its state is empty: it was saved before the first step, or its optimizer keeps nothing, as plain SGD"
 
 
 class _Entries(Mapping[str, Any]):
@@ -112,6 +115,8 @@ class CheckpointOptimizer:
         for layer, state, adapter in zip(self.layers, self._states, self._adapters, strict=True):
             try:
                 with _of_known_form(f"layer {layer.name!r}"):
+                    if not float(state["step"]) >= 0:
+                        raise ObservationError(f"layer {layer.name!r}: its state counts {float(state['step']):g} steps")
                     reading = read_layer(layer, state, adapter)
             except KeyError as error:
                 raise ObservationError(
@@ -169,11 +174,8 @@ class CheckpointOptimizer:
 
         It has no layers where the file has no ε.
         """
-        counted = (
-            (each.name, each.kind, each.histogram, own.placement, own.epsilon, learning_rate_of(own.layer.group))
-            for own, each in self.measured
-        )
-        return diagnosis_of(self.name, self.step or 0, counted, sorted(self.noisy()))
+        counted = ((reading, each.histogram) for reading, each in self.measured)
+        return diagnose(self.name, self.step or 0, counted, sorted(self.noisy()))
 
     def histograms(self) -> dict[str, LogHistogram]:
         """Return the histogram of √v̂ of each layer by name; raises as `readings`."""
@@ -346,6 +348,8 @@ def _optimizer(
         adapter = adapter_called(chosen)
         full = {**_defaults(chosen.lower()), **group, **given}
         full["eps"] = epsilon_in(full)
+        if full["eps"] is not None and not 0 <= full["eps"] < math.inf:
+            raise ObservationError(f"group {number} has ε = {full['eps']:g}, which is none; --epsilon gives another")
         called.append(chosen.lower())
         for key, shape, guess in zip(keys, shapes[number], names[number], strict=True):
             entries = plain_state(stored.state[key], chosen.lower(), full)
@@ -359,7 +363,7 @@ def _optimizer(
             states.append(_Entries(entries))
             adapters.append(adapter)
     if not layers:
-        raise ObservationError("; ".join(without) or "its state is empty: it was saved before the first step")
+        raise ObservationError("; ".join(without) or _EMPTY)
     notes += [f"a group is left out: {reason}" for reason in without]
     if all(loaded(state["step"]) == math.inf for state in states):
         notes.append("the steps taken are not in the file: v is taken as it is, without bias correction")

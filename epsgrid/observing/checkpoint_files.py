@@ -10,6 +10,7 @@ import importlib
 import io
 import json
 import logging
+import math
 import pathlib
 import pickle
 import re
@@ -100,12 +101,14 @@ def load_torch(file: Path | BinaryIO, path: Path, *, mmap: bool = False) -> Any:
             return load_torch(file, path, mmap=mmap)
         found = _UNSAFE.search(str(error))
         if found is None:
-            raise ObservationError(f"{path}: is damaged or truncated: {_first_line(error)}") from error
+            reason = str(error).partition("WeightsUnpickler error:")[2].strip().splitlines() or [_first_line(error)]
+            what = "is damaged or truncated, or a pickle that torch.save did not write"
+            raise ObservationError(f"{path}: {what}: {reason[0]}") from error
         wanted = found[1] or found[2]
         hint = next((hint for begin, hint in _HINTS.items() if wanted.startswith(begin)), _HINTS[""])
         refused = f"its pickle wants to run code: it asks for {wanted}, which is refused"
         raise ObservationError(f"{path}: {refused}; {hint}") from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, AssertionError) as error:
+    except Exception as error:  # whatever torch's reader raises at damaged bytes
         raise ObservationError(f"{path}: is damaged or truncated: {_first_line(error)}") from error
     finally:
         meshes.setLevel(level)
@@ -128,6 +131,8 @@ def _open_safetensors(path: Path, header_size: int) -> dict[str, Any]:
         raise ObservationError(f"{path}: is damaged or truncated: its header of safetensors is not whole") from error
     if end > size:
         raise ObservationError(f"{path}: is truncated: it has {size:,} bytes of {end:,}")
+    if wrong := [name for name, entry in header.items() if not _fits(entry)]:
+        raise ObservationError(f"{path}: is damaged: its header of safetensors gives {wrong[0]!r} no place in the file")
     mapped: Any = torch.UntypedStorage.from_file(str(path), False, size)
     found: dict[str, Any] = {"__metadata__": metadata}
     for name, entry in header.items():
@@ -138,6 +143,15 @@ def _open_safetensors(path: Path, header_size: int) -> dict[str, Any]:
             strides = torch.empty(shape, device="meta").stride()
             found[name] = torch.empty(0, dtype=dtype).set_(aligned, place // dtype.itemsize, shape, strides)
     return found
+
+
+def _fits(entry: Mapping[str, Any]) -> bool:
+    """Return whether the bytes that a header of safetensors gives a tensor are as many as its entries take."""
+    first, last = entry["data_offsets"]
+    dtype, shape = _DTYPES.get(entry.get("dtype", "")), entry.get("shape")
+    if not (isinstance(shape, list) and all(isinstance(length, int) and length >= 0 for length in shape)):
+        return False
+    return first >= 0 and (dtype is None or last - first == math.prod(shape) * dtype.itemsize)
 
 
 class _Part(io.RawIOBase):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import contextlib
 import math
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -32,6 +33,8 @@ _BITSANDBYTES = "__bnb_optimizer_quant_state__"
 _BLOCK_SIZES = (256, 2048)
 """Of bitsandbytes' optimizers from version 0.44 on, and before."""
 
+_NUMBER = re.compile(r"(?<![^.])\d+(?![^.])")
+"""A whole part of a name, as of the members of a list of modules."""
 _BUFFERS = ("running_mean", "running_var", "num_batches_tracked", "inv_freq")
 _MODEL_FILES = ("model.safetensors", "pytorch_model.bin", "adapter_model.safetensors")
 _FIELDS = {
@@ -318,14 +321,18 @@ def names_by_order(groups: Sequence[Sequence[Shape]], model: ModelShapes) -> lis
     """Return the name of each parameter of each group, where there is only one that it can have; else None.
 
     A group has the model's parameters in their order, or some of them: where the first and the last way to find their
-    shapes in that order agree, every way does. Without an order, only a shape that is unique tells a name.
+    shapes in that order agree, every way does. Without an order, a shape tells a name where only one parameter has it,
+    or only those that differ in nothing but the numbers of their blocks, which a model has in rising order.
     """
-    sizes, used = Counter(shape for _, shape in model.shapes), Counter(shape for group in groups for shape in group)
+    by_shape: dict[Shape, list[str]] = {}
+    for name, shape in model.shapes:
+        by_shape.setdefault(shape, []).append(name)
     found: list[list[str | None]] = []
     for shapes in groups:
         if not model.is_ordered:
-            named = {shape: name for name, shape in model.shapes if sizes[shape] == used[shape] == 1}
-            found.append([named.get(shape) for shape in shapes])
+            used = Counter(shapes)  # a shape of several groups is used too seldom in each
+            rising = {shape: iter(_in_rising_order(names, used[shape])) for shape, names in by_shape.items()}
+            found.append([next(rising.get(shape, iter(())), None) for shape in shapes])
             continue
         first = _places(shapes, model.shapes)
         last = [len(model.shapes) - 1 - place for place in reversed(_places(shapes[::-1], model.shapes[::-1]))]
@@ -333,6 +340,13 @@ def names_by_order(groups: Sequence[Sequence[Shape]], model: ModelShapes) -> lis
         found.append([model.shapes[one][0] if one == two else None for one, two in pairs] or [None] * len(shapes))
     taken = Counter(name for names in found for name in names)
     return [[name if taken[name] == 1 else None for name in names] for names in found]
+
+
+def _in_rising_order(names: Sequence[str], count: int) -> list[str]:
+    """Return names by the numbers in them, such as that of "h.0.mlp.weight"; none if they differ in more, or number."""
+    if len(names) != count or len({_NUMBER.sub("", name) for name in names}) > 1:
+        return []
+    return sorted(names, key=lambda name: [int(number) for number in _NUMBER.findall(name)])
 
 
 def _places(shapes: Sequence[Shape], model: Sequence[tuple[str, Shape]]) -> list[int]:

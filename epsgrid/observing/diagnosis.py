@@ -14,11 +14,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from epsgrid.numerics import notebook
 from epsgrid.numerics.damping import Damping, damping_of, largest_harmless, pooled
 from epsgrid.numerics.histogram import LogHistogram
 from epsgrid.numerics.placement import Placement
 from epsgrid.numerics.precision import power
-from epsgrid.observing.reading import Reading, histogram_of
+from epsgrid.observing.reading import Reading
 
 SHORTENED, RECOVERED = 0.2, 0.4
 """Damping below which steps count as shortened, and above which a layer may be warned of again."""
@@ -30,7 +31,7 @@ MOMENTUM_SGD = 0.05
 Finding = Literal["", "partly stalled", "shortened", "momentum SGD"]
 
 _FIRST_LOOK, _GROWTH = 20, 1.25
-_MOST_ROWS, _NAME_WIDTH = 12, 36
+_MOST_ROWS, _NAME_WIDTH, _MOST_EPSILONS = 12, 36, 3
 _NAMES_IN_A_WARNING = 3
 
 
@@ -116,38 +117,57 @@ class Diagnosis:
 
     def __str__(self) -> str:
         """Return the text that fits a screen."""
-        total = self.damping
+        before, findings, after = self._parts()
+        rows = [f"  {a:{_NAME_WIDTH}}{b:>12}{c:>8}{d:>8}  {e}" for a, b, c, d, e in findings]
+        return "\n".join((*before, *rows, *after))
+
+    def _repr_html_(self) -> str:
+        before, findings, after = self._parts()
+        shown = notebook.table(findings[0], findings[1:]) if findings else ""
+        return notebook.paragraph(" ".join(before)) + shown + "".join(map(notebook.paragraph, after))
+
+    def _parts(self) -> tuple[list[str], list[tuple[str, ...]], list[str]]:
+        """Return lines, the rows of a table with its head, none without findings, and the lines after it."""
+        total, findings = self.damping, self.findings
         if total is None:
-            return f"{self.optimizer}, step {self.step:,}: no layer has a second moment above zero."
-        epsilons = ", ".join(sorted({power(layer.epsilon) for layer in self.layers}))
-        lines = [
+            return [f"{self.optimizer}, step {self.step:,}: no layer has a second moment above zero."], [], []
+        different = sorted({layer.epsilon for layer in self.layers})
+        ends, few = different[:: len(different) - 1 or 1], len(different) <= _MOST_EPSILONS
+        epsilons = ", ".join(map(power, different)) if few else " to ".join(map(power, ends))
+        before = [
             f"{self.optimizer}, step {self.step:,}, ε = {epsilons}: {_percent(total.adapting)} of the entries adapt,",
             f"steps are {_percent(total.mean)} of what they would be with ε → 0.",
         ]
-        findings = self.findings
+        rows, after = [], []
         if findings:
-            lines.append(f"Shortened in {len(findings)} of {len(self.layers)} layers:")
-            lines.append(f"  {'layer':{_NAME_WIDTH}}{'entries':>12}{'adapt':>8}{'steps':>8}  harmless ε")
-        for layer in findings[:_MOST_ROWS]:
-            found, name = layer.damping, layer.name
-            name = name if len(name) < _NAME_WIDTH else f"…{name[2 - _NAME_WIDTH :]}"
-            harmless = "?" if layer.harmless is None else power(layer.harmless)
-            numbers = f"{found.moving:>12,}{_percent(found.adapting):>8}{_percent(found.mean):>8}  {harmless}"
-            lines.append(f"  {name:{_NAME_WIDTH}}{numbers}")
+            before.append(f"Shortened in {len(findings)} of {len(self.layers)} layers:")
+            rows = [("layer", "entries", "adapt", "steps", "harmless ε"), *map(_row, findings[:_MOST_ROWS])]
         if len(findings) > _MOST_ROWS:
-            lines.append(f"  and {len(findings) - _MOST_ROWS} more")
+            after.append(f"  and {len(findings) - _MOST_ROWS} more")
         if findings:
-            lines.append("Lower ε, or raise the learning rate by 1/steps; see what the loss does.")
+            after.append("Lower ε, or raise the learning rate by 1/steps; see what the loss does.")
         if self.left_out:
             shown = ", ".join(self.left_out[:_NAMES_IN_A_WARNING])
             more = len(self.left_out) - _NAMES_IN_A_WARNING
-            lines.append(f"Left out as rounding noise: {shown}{f' and {more} more' if more > 0 else ''}.")
-        return "\n".join(lines)
+            after.append(f"Left out as rounding noise: {shown}{f' and {more} more' if more > 0 else ''}.")
+        return before, rows, after
 
 
-def diagnose(optimizer: str, step: int, readings: Iterable[Reading], left_out: Sequence[str] = ()) -> Diagnosis:
-    """Diagnose the layers that were read, at a step, but for those left out; `optimizer` is its name."""
-    counted = ((each, histogram_of(each)) for each in readings if each.placement is not None)
+def _row(layer: LayerDiagnosis) -> tuple[str, ...]:
+    """Return the texts of a layer in the table of a diagnosis."""
+    found, name = layer.damping, layer.name
+    name = name if len(name) < _NAME_WIDTH else f"…{name[2 - _NAME_WIDTH :]}"
+    harmless = "?" if layer.harmless is None else power(layer.harmless)
+    return name, f"{found.moving:,}", _percent(found.adapting), _percent(found.mean), harmless
+
+
+def diagnose(
+    optimizer: str,
+    step: int,
+    counted: Iterable[tuple[Reading, LogHistogram | None]],
+    left_out: Sequence[str] = (),
+) -> Diagnosis:
+    """Diagnose the layers that were read and counted, at a step, but for those left out; `optimizer` is its name."""
     layers = (
         (own.layer.name, own.layer.kind, histogram, own.placement, own.epsilon, learning_rate_of(own.layer.group))
         for own, histogram in counted

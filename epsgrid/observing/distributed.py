@@ -18,7 +18,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -78,8 +78,28 @@ def gathered_series(observer: Observer, epoch: float | None = None) -> Series:
     `epoch` counts epochs done. Raises ObservationError as `gathered_bounds`, except that there may be no state yet.
     """
     if not _spans_ranks():
-        return replace(observer.series(), snapshots=(observer.snapshot(epoch),))
+        return observer.look(epoch)[0]
+    return _series(observer, *_gather(observer), epoch)
+
+
+def gathered_diagnosis(observer: Observer) -> Diagnosis:
+    """Say by how much ε shortens the steps of each layer, over all ranks, from the state as it is now.
+
+    A collective that raises as `gathered_bounds` does, and leaves out the same layers; without a state on any rank no
+    layer is diagnosed.
+    """
+    return _diagnosis(observer, _gather(observer)[0]) if _spans_ranks() else observer.diagnosis()
+
+
+def gathered_look(observer: Observer, epoch: float | None = None) -> tuple[Series, Diagnosis]:
+    """Return what `gathered_series` and `gathered_diagnosis` do, and count and exchange once for both."""
+    if not _spans_ranks():
+        return observer.look(epoch)
     layers, threshold = _gather(observer)
+    return _series(observer, layers, threshold, epoch), _diagnosis(observer, layers)
+
+
+def _series(observer: Observer, layers: Sequence[_Layer], threshold: float | None, epoch: float | None) -> Series:
     found = tuple(None if layer.histogram is None else LayerSnapshot.of(layer.histogram) for layer in layers)
     return Series(
         names=tuple(layer.part.name for layer in layers),
@@ -90,15 +110,7 @@ def gathered_series(observer: Observer, epoch: float | None = None) -> Series:
     )
 
 
-def gathered_diagnosis(observer: Observer) -> Diagnosis:
-    """Say by how much ε shortens the steps of each layer, over all ranks, from the state as it is now.
-
-    A collective that raises as `gathered_bounds` does, and leaves out the same layers; without a state on any rank no
-    layer is diagnosed.
-    """
-    if not _spans_ranks():
-        return observer.diagnosis()
-    layers, _ = _gather(observer)
+def _diagnosis(observer: Observer, layers: Sequence[_Layer]) -> Diagnosis:
     noisy = _noisy(observer, layers)
     counted = (
         (part.name, part.kind, histogram, part.placement, part.epsilon, part.learning_rate)

@@ -6,7 +6,6 @@ CUDA device, waits for nothing but betas or an ε that are tensors there.
 
 from __future__ import annotations
 
-import statistics
 import sys
 from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -30,7 +29,6 @@ from epsgrid.observing.judging import Estimation
 from epsgrid.observing.kinds import cancelled_biases
 from epsgrid.observing.layers import Layer, LayerRegistry, NamedParameters, named_layers
 from epsgrid.observing.reading import (
-    FAR_BELOW,
     AdaptableFraction,
     Reading,
     adaptable_fraction,
@@ -40,13 +38,11 @@ from epsgrid.observing.reading import (
     read,
     threshold_of,
 )
-from epsgrid.observing.rounding import Loss, RoundingNoise, rounding_noise
+from epsgrid.observing.rounding import Loss, RoundingNoise, noise_by_kind, rounding_noise
 from epsgrid.streams import warn_anyway
 
 _OPEN: WeakSet[torch.optim.Optimizer] = WeakSet()
 """The optimizers that are being observed."""
-
-_NONE = torch.zeros(1, dtype=torch.bool)
 
 _STEP = torch.optim.Optimizer.profile_hook_step(lambda: None).__code__
 """The code that torch puts around `step` of every class; it runs the hooks."""
@@ -200,29 +196,15 @@ class Observer:
         """
         readings = self._readings()
         steps = int(max(reading.step for reading in readings))
-        noise, tail = self._noise_in(readings), self.tail_fraction
+        # Without biases to look at, nothing has to be counted for them.
+        noise, tail = self._noise_in(_counted(readings) if self._cancelled else ()), self.tail_fraction
         estimation = Estimation(readings, self.adapter, self.series(), steps, tail, noise, who="the optimizer")
         bounds = estimation.bounds().chosen("trusted")
         return bounds.measured_on(name_of(self.optimizer), (each.placement for each in readings), steps)
 
-    def _noise_in(self, readings: Sequence[Reading]) -> RoundingNoise:
+    def _noise_in(self, counted: Sequence[tuple[Reading, LogHistogram]]) -> RoundingNoise:
         """Return the entries that are only rounding noise, as they were checked, or by the kinds of layers."""
-        if self._noise is not None:
-            return self._noise
-        if not self._cancelled:
-            return RoundingNoise(checked=False)
-        held = [reading for reading in readings if reading.values is not None]
-        medians = [histogram_of(each).median for each in held if each.layer.parameter not in self._cancelled]
-        known = [median for median in medians if median is not None]
-        masks = {}
-        for reading in held if known else ():
-            mask = self._cancelled.get(reading.layer.parameter)
-            if mask is None or reading.values is None or mask.shape != reading.values.shape:
-                continue
-            largest = float((reading.values[mask.to(reading.values.device)].max() * reading.scale).sqrt())
-            if largest < FAR_BELOW * statistics.median(known):
-                masks[reading.layer.parameter] = mask
-        return RoundingNoise(masks, checked=False)
+        return self._noise or noise_by_kind(self._cancelled, counted)
 
     def cancelled(self) -> tuple[str, ...]:
         """Return the names of the layers whose gradient ought to be zero by the kinds of layers."""
@@ -235,7 +217,7 @@ class Observer:
         Raises ObservationError where the optimizer has no state yet, or one that cannot be read.
         """
         if self._latest is None:
-            return {each.layer.name: histogram_of(each) for each in self._readings() if each.values is not None}
+            return {reading.layer.name: histogram for reading, histogram in _counted(self._readings())}
         row, found = self._latest, {}
         for place, (name, scale) in enumerate(zip(row.names, row.scales, strict=True)):
             try:
@@ -249,22 +231,16 @@ class Observer:
 
         Raises ObservationError where there is none because the optimizer's state could not be read.
         """
-        layers = self.layers
+        number = len(self.layers)
         self._warn_of_nonfinite()
         self._warn_of_unseen_steps()
         snapshots = tuple(
-            Snapshot(row.step, None, threshold_of(self.adapter, self._trained_at(row)), row.snapshots(len(layers)))
+            Snapshot(row.step, None, threshold_of(self.adapter, self._trained_at(row)), row.snapshots(number))
             for row in self._history.rows(self._latest, self._counter)
         )
         if self._failure and not snapshots:
             raise ObservationError(self._failure)
-        return Series(
-            names=tuple(layer.name for layer in layers),
-            kinds=tuple(layer.kind for layer in layers),
-            entries=tuple(local(layer.parameter).numel() for layer in layers),
-            fractions=FRACTIONS,
-            snapshots=snapshots,
-        )
+        return self._series(*snapshots)
 
     def adaptable_fraction(self, epsilon: float | None = None) -> AdaptableFraction:
         """Return the share of the entries with √v̂ above ε, of each layer and of all, as they are now.
@@ -275,25 +251,45 @@ class Observer:
         `epsilon` ≥ 0 is in the optimizer's own units; None takes that of each layer. Raises ObservationError where
         there is no state yet, `epsilon` is negative, or None and a parameter group has no "eps", or several in it.
         """
-        counted = ((each, histogram_of(each)) for each in self._readings() if each.values is not None)
-        return adaptable_fraction(counted, epsilon)
+        return adaptable_fraction(_counted(self._readings()), epsilon)
 
     def diagnosis(self) -> Diagnosis:
         """Say by how much ε shortens the steps of each layer, from the state as it is now; print it to read it.
 
         Raises ObservationError where the optimizer has no state yet, or one that cannot be read.
         """
-        readings = self._readings()
-        masks = self._noise_in(readings).masks
-        noisy = [each.layer.name for each in readings if bool(masks.get(each.layer.parameter, _NONE).all())]
-        return diagnose(type(self.optimizer).__name__, self.step, readings, noisy)
+        return self._diagnosis(_counted(self._readings()))
 
     def snapshot(self, epoch: float | None = None) -> Snapshot:
         """Count every layer now, after `epoch` epochs, with a coarser histogram of each; not added to the series."""
-        readings = self._readings()
-        layers = (None if each.values is None else LayerSnapshot.of(histogram_of(each)) for each in readings)
-        trained = ((each.layer.group, each.step, each.epsilon) for each in readings if each.values is not None)
-        return Snapshot(self.step, epoch, threshold_of(self.adapter, trained), tuple(layers))
+        return self._snapshot(_counted(self._readings()), epoch)
+
+    def look(self, epoch: float | None = None) -> tuple[Series, Diagnosis]:
+        """Return a series of what `snapshot` returns, and the diagnosis; every layer is counted once for both."""
+        counted = _counted(self._readings())
+        return self._series(self._snapshot(counted, epoch)), self._diagnosis(counted)
+
+    def _series(self, *snapshots: Snapshot) -> Series:
+        layers = self.layers
+        return Series(
+            names=tuple(layer.name for layer in layers),
+            kinds=tuple(layer.kind for layer in layers),
+            entries=tuple(local(layer.parameter).numel() for layer in layers),
+            fractions=FRACTIONS,
+            snapshots=snapshots,
+        )
+
+    def _snapshot(self, counted: Sequence[tuple[Reading, LogHistogram]], epoch: float | None) -> Snapshot:
+        held = {reading.layer.name: LayerSnapshot.of(histogram) for reading, histogram in counted}
+        trained = ((each.layer.group, each.step, each.epsilon) for each, _ in counted)
+        layers = tuple(held.get(layer.name) for layer in self.layers)
+        return Snapshot(self.step, epoch, threshold_of(self.adapter, trained), layers)
+
+    def _diagnosis(self, counted: Sequence[tuple[Reading, LogHistogram]]) -> Diagnosis:
+        masks = self._noise_in(counted).masks
+        names = ((each.layer.name, masks.get(each.layer.parameter)) for each, _ in counted)
+        noisy = [name for name, mask in names if mask is not None and bool(mask.all())]
+        return diagnose(type(self.optimizer).__name__, self.step, counted, noisy)
 
     def after_step(self) -> None:
         """Count a step that no hook has seen, such as one in the replay of a CUDA graph."""
@@ -314,7 +310,7 @@ class Observer:
                 if is_counted:
                     self._observe(found_inf)
                 if is_look:
-                    self._look()
+                    self._warn_of_short_steps()
             except Exception as error:  # whatever a state does that cannot be read
                 self._fail(error)
 
@@ -384,7 +380,7 @@ class Observer:
             stacklevel=6,
         )
 
-    def _look(self) -> None:
+    def _warn_of_short_steps(self) -> None:
         """Warn of what the alarm finds new."""
         assert self._alarm is not None
         text = self._alarm.look(self.diagnosis())
@@ -476,6 +472,11 @@ class Observer:
             if group is not None:
                 number = numbers[id(group)]
                 yield group, max(steps, 1.0), row.epsilons[number] if number < len(row.epsilons) else None
+
+
+def _counted(readings: Sequence[Reading]) -> list[tuple[Reading, LogHistogram]]:
+    """Return the layers that have a second moment, each with its histogram."""
+    return [(each, histogram_of(each)) for each in readings if each.values is not None]
 
 
 def _kept(steps: list[Any]) -> torch.Tensor | array[float]:

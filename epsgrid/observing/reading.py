@@ -24,7 +24,7 @@ from epsgrid.numerics.placement import Placement
 from epsgrid.observing.adapters import Adapter, epsilon_in
 from epsgrid.observing.layers import Layer, shape_text
 
-FAR_BELOW = 1e-3
+_FAR_BELOW = 1e-3
 """Share of the median √v̂ of other layers below which biases that ought to be cancelled are taken to be."""
 
 
@@ -175,9 +175,14 @@ def far_below(histograms: Mapping[str, LogHistogram], candidates: Collection[str
 
     So small are the gradients of biases that a normalisation or a softmax cancels: they are rounding errors.
     """
-    medians = [each.median for name, each in histograms.items() if name not in candidates and each.median is not None]
-    limit = FAR_BELOW * statistics.median(medians) if medians else 0.0
+    limit = limit_of_noise(each for name, each in histograms.items() if name not in candidates)
     return {name for name in candidates if name in histograms and (histograms[name].quantile(1.0) or math.inf) < limit}
+
+
+def limit_of_noise(others: Iterable[LogHistogram]) -> float:
+    """Return the √v̂ below which biases that ought to be cancelled are taken to be, by the other layers' histograms."""
+    medians = [median for each in others if (median := each.median) is not None]
+    return _FAR_BELOW * statistics.median(medians) if medians else 0.0
 
 
 def threshold_of(

@@ -18,7 +18,7 @@ import functools
 import re
 import sys
 import warnings
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,9 +26,10 @@ import torch
 from torch import nn
 
 from epsgrid.errors import ObservationError
+from epsgrid.numerics.histogram import LogHistogram
 from epsgrid.observing.adapters import Adapter
 from epsgrid.observing.copying import copy_model, copy_optimizer, take_step
-from epsgrid.observing.reading import local
+from epsgrid.observing.reading import Reading, limit_of_noise, local
 from epsgrid.observing.restoring import devices_of, generator_states, generators_restored, restore_generators
 
 Loss = Callable[[nn.Module, Any], torch.Tensor]
@@ -53,6 +54,24 @@ class RoundingNoise:
     masks: Mapping[torch.Tensor, torch.Tensor] = field(default_factory=dict)
     checked: bool = True
     reason: str = ""
+
+
+def noise_by_kind(
+    cancelled: Mapping[torch.Tensor, torch.Tensor], counted: Sequence[tuple[Reading, LogHistogram]]
+) -> RoundingNoise:
+    """Return as noise those entries that ought to be cancelled and are far below the other layers, without a check.
+
+    `cancelled` are masks by parameter; see `kinds.cancelled_biases`.
+    """
+    limit = limit_of_noise(histogram for reading, histogram in counted if reading.layer.parameter not in cancelled)
+    masks = {}
+    for reading, _ in counted:
+        mask, values = cancelled.get(reading.layer.parameter), reading.values
+        if mask is None or values is None or mask.shape != values.shape:
+            continue
+        if float((values[mask.to(values.device)].max() * reading.scale).sqrt()) < limit:
+            masks[reading.layer.parameter] = mask
+    return RoundingNoise(masks, checked=False)
 
 
 def rounding_noise(

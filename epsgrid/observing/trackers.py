@@ -25,7 +25,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 
-from epsgrid.errors import ExecutionError
+from epsgrid.extras import not_installed, require
 from epsgrid.spec.model import Log
 from epsgrid.store.paths import ExperimentFolder
 from epsgrid.store.records import EpochRecord, Scores, TrialResult
@@ -56,21 +56,14 @@ def require_installed(names: Iterable[str]) -> None:
     """Raise ExecutionError unless trackers can be imported; imports none."""
     for name in names:
         if importlib.util.find_spec(name) is None:
-            raise _not_installed(name, ModuleNotFoundError(f"No module named {name!r}"))
+            raise not_installed(name, name, ModuleNotFoundError(f"No module named {name!r}"))
 
 
 def import_extra(extra: str, module: str | None = None) -> Any:
     """Import what an extra of epsgrid installs, or raise ExecutionError; a tracker's telemetry is off by default."""
     for name, value in _QUIET.get(extra, {}).items():
         os.environ.setdefault(name, value)
-    try:
-        return importlib.import_module(module or extra)
-    except ImportError as error:
-        raise _not_installed(extra, error) from error
-
-
-def _not_installed(extra: str, error: ImportError) -> ExecutionError:
-    return ExecutionError(f"{extra} cannot be imported ({error}); `pip install 'epsgrid[{extra}]'`")
+    return require(module or extra, extra)
 
 
 class Tensorboard:

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable
 
 import torch
 
+from epsgrid.optimizers._in_place import state_of_next_step
+
 
 class AdamAtan2(torch.optim.Optimizer):
     """The optimizer; state of a parameter: `step`, an int, `exp_avg`, m, and `exp_avg_sq`, v."""
@@ -30,12 +32,7 @@ class AdamAtan2(torch.optim.Optimizer):
             for parameter in group["params"]:
                 if parameter.grad is None:
                     continue
-                state = self.state[parameter]
-                if not state:
-                    state["step"] = 0
-                    state["exp_avg"] = torch.zeros_like(parameter, memory_format=torch.preserve_format)
-                    state["exp_avg_sq"] = torch.zeros_like(parameter, memory_format=torch.preserve_format)
-                state["step"] += 1
+                state = state_of_next_step(self, parameter)
                 m, v = state["exp_avg"], state["exp_avg_sq"]
                 m.lerp_(parameter.grad, 1 - beta1)
                 v.mul_(beta2).addcmul_(parameter.grad, parameter.grad, value=1 - beta2)

@@ -24,6 +24,17 @@ from torch import Tensor
 from epsgrid.optimizers._shared import SHORTEST, longest_average, rectified_outer_weight
 
 
+def state_of_next_step(optimizer: torch.optim.Optimizer, parameter: Tensor) -> dict[str, Any]:
+    """Count a step of a parameter, and return its state: `step`, an int, and `exp_avg` and `exp_avg_sq`, once zeros."""
+    state: dict[str, Any] = optimizer.state[parameter]
+    if not state:
+        state["step"] = 0
+        state["exp_avg"] = torch.zeros_like(parameter, memory_format=torch.preserve_format)
+        state["exp_avg_sq"] = torch.zeros_like(parameter, memory_format=torch.preserve_format)
+    state["step"] += 1
+    return state
+
+
 class EpsilonInPlace(torch.optim.Optimizer):
     """Adam with ε added to v in place; see the docstring of this module.
 
@@ -55,15 +66,8 @@ class EpsilonInPlace(torch.optim.Optimizer):
         for group in self.param_groups:
             by_step: dict[int, list[Tensor]] = {}
             for parameter in group["params"]:
-                if parameter.grad is None:
-                    continue
-                state = self.state[parameter]
-                if not state:
-                    state["step"] = 0
-                    state["exp_avg"] = torch.zeros_like(parameter, memory_format=torch.preserve_format)
-                    state["exp_avg_sq"] = torch.zeros_like(parameter, memory_format=torch.preserve_format)
-                state["step"] += 1
-                by_step.setdefault(state["step"], []).append(parameter)
+                if parameter.grad is not None:
+                    by_step.setdefault(state_of_next_step(self, parameter)["step"], []).append(parameter)
             for step, parameters in by_step.items():
                 self._update(group, step, parameters)
         return loss

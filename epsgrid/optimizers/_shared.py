@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 Decay = Annotated[float, Field(ge=0, lt=1)]
 """Share of a running average that is kept from one step to the next."""
 
-WeightDecay = Annotated[float, Field(ge=0)]
-"""Strength of weight decay; 0 switches it off."""
+WeightDecay = Annotated[float, Field(ge=0, description="Strength of weight decay; 0 switches it off.")]
+
+Decoupled = Annotated[bool, Field(description="Shrink the weights themselves, in place of adding to their gradients.")]
 
 SHORTEST = 5
 """Length of the average from which on a rectified update divides by its second moment."""
@@ -32,6 +33,7 @@ class AdamOptions(OptimizerOptions):
     """The hyperparameters of Adam, with torch's defaults."""
 
     betas: tuple[Decay, Decay] = (0.9, 0.999)
+    """Share of the running averages of g and g² that is kept from one step to the next."""
     weight_decay: WeightDecay = 0.0
 
 

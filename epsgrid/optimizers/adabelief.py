@@ -24,6 +24,7 @@ from epsgrid.numerics.scaling import Scaling
 from epsgrid.optimizers._shared import (
     AdamOptions,
     Decay,
+    Decoupled,
     builder,
     corrected_second_moment,
     rectified_outer_weight,
@@ -49,8 +50,10 @@ class Options(AdamOptions):
 
     # At β₁ = 0 the residual g − m, and with it the whole second moment, would be zero.
     betas: tuple[Annotated[float, Field(gt=0, lt=1)], Decay] = (0.9, 0.999)
-    decoupled_weight_decay: bool = False
+    """Share of the running averages of g and (g − m)² that is kept from one step to the next."""
+    decoupled_weight_decay: Decoupled = False
     rectify: bool = False
+    """Skip what RAdam would skip while the average of (g − m)² is short."""
 
     @model_validator(mode="after")
     def _divides_at_some_time(self) -> Options:

@@ -31,6 +31,7 @@ class Options(OptimizerOptions):
     """Adadelta's hyperparameters; torch's defaults."""
 
     rho: Decay = 0.9
+    """Share of the running averages that is kept from one step to the next."""
     weight_decay: WeightDecay = 0.0
 
 

@@ -33,6 +33,7 @@ class Options(OptimizerOptions):
     """Adagrad's hyperparameters; torch's defaults."""
 
     lr_decay: Annotated[float, Field(ge=0)] = 0.0
+    """The learning rate of step t is divided by 1 + lr_decay · (t − 1)."""
     weight_decay: WeightDecay = 0.0
 
 

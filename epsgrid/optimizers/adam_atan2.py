@@ -30,3 +30,4 @@ class Options(AdamOptions):
     """Adam's hyperparameters and the factor of the arc tangent."""
 
     scale: Annotated[float, Field(gt=0)] = 4 / math.pi
+    """Factor a of the arc tangent."""

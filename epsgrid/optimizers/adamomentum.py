@@ -16,7 +16,7 @@ from dataclasses import replace
 
 from epsgrid.numerics.placement import Placement
 from epsgrid.numerics.scaling import NoScaling
-from epsgrid.optimizers._shared import AdamOptions, builder, corrected_second_moment
+from epsgrid.optimizers._shared import AdamOptions, Decoupled, builder, corrected_second_moment
 
 DEFAULT_EPSILON = 1e-16
 
@@ -32,7 +32,7 @@ second_moment = corrected_second_moment
 class Options(AdamOptions):
     """AdaMomentum's hyperparameters; the decay is coupled unless a spec says otherwise."""
 
-    decoupled_weight_decay: bool = False
+    decoupled_weight_decay: Decoupled = False
 
 
 def placement(options: Options, step: float) -> Placement:

@@ -17,7 +17,7 @@ from typing import Annotated
 from pydantic import Field
 
 from epsgrid.numerics.scaling import NoScaling
-from epsgrid.optimizers._shared import AdamOptions, builder, corrected_second_moment, placed_outside
+from epsgrid.optimizers._shared import AdamOptions, Decoupled, builder, corrected_second_moment, placed_outside
 
 DEFAULT_EPSILON = 1e-8
 
@@ -31,5 +31,6 @@ placement = placed_outside
 class Options(AdamOptions):
     """NAdam's hyperparameters; torch's defaults."""
 
-    decoupled_weight_decay: bool = False
+    decoupled_weight_decay: Decoupled = False
     momentum_decay: Annotated[float, Field(ge=0)] = 4e-3
+    """How fast β₁ approaches its final value."""

@@ -18,7 +18,7 @@ from pydantic import model_validator
 
 from epsgrid.numerics.placement import Placement
 from epsgrid.numerics.scaling import NoScaling
-from epsgrid.optimizers._shared import AdamOptions, builder, corrected_second_moment, require_rectifiable
+from epsgrid.optimizers._shared import AdamOptions, Decoupled, builder, corrected_second_moment, require_rectifiable
 
 DEFAULT_EPSILON = 1e-8
 
@@ -31,7 +31,7 @@ second_moment = corrected_second_moment
 class Options(AdamOptions):
     """RAdam's hyperparameters; torch's defaults."""
 
-    decoupled_weight_decay: bool = False
+    decoupled_weight_decay: Decoupled = False
 
     @model_validator(mode="after")
     def _divides_at_some_time(self) -> Options:

@@ -36,9 +36,12 @@ class Options(OptimizerOptions):
     """RMSprop's hyperparameters; α as published, the others torch's defaults."""
 
     alpha: Decay = 0.999
+    """Share of the running average of g² that is kept from one step to the next."""
     momentum: Decay = 0.0
+    """Momentum of the steps; 0 switches it off."""
     weight_decay: WeightDecay = 0.0
     centered: bool = False
+    """Divide by the standard deviation of g, in place of its root mean square."""
 
     @model_validator(mode="after")
     def _centered_needs_an_average(self) -> Options:

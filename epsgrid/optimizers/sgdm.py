@@ -25,8 +25,10 @@ class Options(OptimizerOptions):
     """Hyperparameters of SGD; the published momentum, the others torch's defaults."""
 
     momentum: Decay = 0.9
+    """Momentum; 0 is plain SGD."""
     weight_decay: WeightDecay = 0.0
     nesterov: bool = False
+    """Nesterov's momentum."""
 
     @model_validator(mode="after")
     def _nesterov_needs_momentum(self) -> Options:

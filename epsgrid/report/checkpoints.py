@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from epsgrid.numerics.bounds import EpsilonBounds
+from epsgrid.numerics.damping import Damping, pooled
 from epsgrid.numerics.series import FRACTIONS, LayerSnapshot, Series, Snapshot
+from epsgrid.report.figures.damping import damping_numbers, draw_damping
 from epsgrid.report.figures.percentiles import draw_percentiles, percentile_numbers
 from epsgrid.report.figures.style import to_bytes
 from epsgrid.report.html.page import Section, html_page
@@ -26,7 +28,9 @@ class CheckpointRow:
         epsilons: the different ε it was trained with; empty where not known.
         threshold: the magnitude that ε weighs as much as, where all layers have the same.
         adapting: share of all entries with √v̂ above ε, in [0, 1]; None where ε is not known.
-        damping: mean factor by which ε shortens steps, in [0, 1]; None where ε is not known.
+        shares: the same of each layer by name.
+        dampings: of the layers whose ε is known, by name.
+        findings: what is to be said of layers whose steps are shortened, a sentence each.
         bounds: None where no layer can set any.
         layers: kind and magnitudes of each layer by name.
         notes: what is not known, a sentence each.
@@ -39,7 +43,9 @@ class CheckpointRow:
     epsilons: tuple[float, ...]
     threshold: float | None
     adapting: float | None
-    damping: float | None
+    shares: Mapping[str, float]
+    dampings: Mapping[str, Damping]
+    findings: tuple[str, ...]
     bounds: EpsilonBounds | None
     layers: dict[str, tuple[str, LayerSnapshot]]
     notes: tuple[str, ...] = ()
@@ -69,7 +75,7 @@ def timeline_table(rows: Sequence[CheckpointRow]) -> Table:
             row.reach,
             powers(row.epsilons),
             NOTHING if row.adapting is None else percent(row.adapting),
-            NOTHING if row.damping is None else percent(row.damping),
+            NOTHING if (damping := pooled(row.dampings.values())) is None else percent(damping.mean),
         )
         for row in rows
     ]
@@ -103,13 +109,21 @@ def checkpoints_page(rows: Sequence[CheckpointRow], notes: Sequence[str]) -> str
     for number, where in enumerate(dict.fromkeys(row.where for row in rows)):
         own = [row for row in rows if row.where == where]
         last = own[-1]
-        numbers = percentile_numbers(series_of(own), last.bounds, last.epsilons[0] if last.epsilons else None)
+        series, prefix = series_of(own), f"{where}: " if where else ""
+        axis = ""
+        if len({row.step for row in own} - {None}) < len(own):
+            axis = " The axis counts the files from 0, since they have no steps of their own each."
+        numbers = percentile_numbers(series, last.bounds, last.epsilons[0] if last.epsilons else None)
         if numbers is not None:
-            caption = f"{where}{': ' if where else ''}percentiles of √v̂, and the bounds of {last.file}."
-            if len({row.step for row in own} - {None}) < len(own):
-                caption += " The axis counts the files from 0, since they have no steps of their own each."
+            caption = f"{prefix}Percentiles of √v̂, and the bounds of {last.file}.{axis}"
             files = {"svg": to_bytes(draw_percentiles(numbers), "svg")}
             figures.append(RenderedFigure(f"percentiles-{number}", "√v̂ and ε over the steps", caption, files))
+        if (
+            shortened := damping_numbers(list(zip(series.steps, [row.dampings for row in own], strict=True)), "step")
+        ) is not None:
+            caption = f"{prefix}The mean length of steps of the layers with the shortest, as a share of that at ε → 0."
+            files = {"svg": to_bytes(draw_damping(shortened), "svg")}
+            figures.append(RenderedFigure(f"damping-{number}", "How far ε shortens the steps", caption + axis, files))
     sections = [Section("Over the steps", figures=tuple(figures), tables=(timeline_table(rows),))]
     title = f"{rows[-1].optimizer}: {len(rows)} checkpoints"
     return html_page(title, f"{rows[-1].label}: {headline(rows[-1])}", sections, notes=notes)

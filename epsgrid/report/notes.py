@@ -92,7 +92,7 @@ def _about_the_machines(stored: StoredExperiment) -> Iterator[str]:
             yield f"trials were trained with different versions of {package}: {', '.join(versions)}"
     if stored.orphaned:
         yield f"{count(len(stored.orphaned), 'stored trial')} belong to no grid of this sweep and are left out"
-    yield from code_changes(stored.folder, code_now(stored.experiment))
+    yield from code_changes(stored.folder, code_now(stored.folder, stored.experiment))
 
 
 def provenance(stored: StoredExperiment) -> tuple[tuple[str, str], ...]:

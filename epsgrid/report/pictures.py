@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from epsgrid.grids import DEFAULT
 from epsgrid.report.figures.curve import curve_numbers, draw_curve
+from epsgrid.report.figures.damping import damping_of_series, draw_damping
 from epsgrid.report.figures.histograms import draw_histograms, histogram_numbers
 from epsgrid.report.figures.learning import draw_learning, learning_numbers
 from epsgrid.report.figures.map import draw_map, map_numbers
@@ -24,7 +25,10 @@ _FORMER = (
     *("metric", "trajectory", "fractions", "batch-magnitudes", "adaptable", "adaptable-default"),
     *("cost", "ledger", "course", "batch-curves", "bands", "bands-default"),
 )
-FIGURES = ("curve", "map", "learning", "histograms", "percentiles", "percentiles-default", *_FORMER)
+FIGURES = (
+    *("curve", "map", "learning", "histograms", "percentiles", "percentiles-default", "damping", "damping-default"),
+    *_FORMER,
+)
 """Names of all figures that a report may have, and of those of earlier versions."""
 
 
@@ -93,13 +97,23 @@ def _pictures(
         histogram_numbers(stored, comparison),
         draw_histograms,
     )
+    placement = (stored.grid.placement if stored.grid else None) or (stored.probe.placement if stored.probe else None)
     for each in seen:
-        is_default = each.name == DEFAULT
+        suffix = f"-{DEFAULT}" if each.name == DEFAULT else ""
+        whose = "default ε" if suffix else f"best {each.name} setting"
         yield (
-            f"percentiles-{DEFAULT}" if is_default else "percentiles",
-            f"Gradient magnitudes over training: {'default ε' if is_default else f'best {each.name} setting'}",
+            f"percentiles{suffix}",
+            f"Gradient magnitudes over training: {whose}",
             f"While {each.cell.label}, seed {each.trial.seed} trained: percentiles of √v̂ without zeros, all "
             "layers of a kind together, with the probe's bounds; and the share of all entries above ε, which adapt.",
             percentile_numbers(each.series, stored.bounds, each.cell.epsilon),
             draw_percentiles,
+        )
+        yield (
+            f"damping{suffix}",
+            f"How far ε shortened the steps: {whose}",
+            f"While {each.cell.label}, seed {each.trial.seed} trained: the mean length of steps, as a share of that at "
+            "ε → 0, of the layers with the shortest. A higher learning rate makes up for it where it is even.",
+            damping_of_series(each.series, placement) if placement else None,
+            draw_damping,
         )

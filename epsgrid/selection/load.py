@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from epsgrid import plugins
-from epsgrid.errors import CorruptRecordError, StoreError
+from epsgrid.errors import CorruptRecordError, EpsgridError, StoreError
 from epsgrid.selection.formatting import count
 from epsgrid.spec.trial import code_names
 from epsgrid.store.atomic import store_errors
@@ -136,9 +137,20 @@ def bounds_choice(experiment: ExperimentRecord) -> BoundsChoice:
     return "published" if experiment.spec["sweep"].get("bounds", "published") == "published" else "trusted"
 
 
-def code_now(experiment: ExperimentRecord) -> dict[str, Any]:
-    """Return the code of the user's that a trial would be planned with now, as in its identity; empty where none is."""
-    code = plugins.sources(*code_names(experiment.spec))
+def code_now(folder: ExperimentFolder, experiment: ExperimentRecord) -> dict[str, Any]:
+    """Return the code of the user's that a trial would be planned with now, as in its identity; empty where none is.
+
+    A plug-in is imported only where files of stored trials are not found without it: it may append to `sys.path`.
+    """
+    names = code_names(experiment.spec)
+    code = plugins.sources(*names)
+    stored = {name for each in folder.trials()[:1] for name in stored_identity(each).get("code", {})}
+    if stored - code.keys():
+        for part in ("task", "model", "optimizer"):
+            if experiment.spec.get(part):
+                with suppress(EpsgridError):
+                    plugins.load(f"{part}s", experiment.spec[part]["name"])
+        code = plugins.sources(*names)
     return {"code": code} if code else {}
 
 

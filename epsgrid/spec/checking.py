@@ -14,7 +14,7 @@ from pydantic_core import ErrorDetails
 from epsgrid import plugins
 from epsgrid.codec import shown
 from epsgrid.errors import UnknownNameError
-from epsgrid.spec.model import ModelOptions, OptimizerOptions, PluginOptions, Spec, TaskOptions
+from epsgrid.spec.model import CallableOptions, ModelOptions, OptimizerOptions, PluginOptions, Spec, TaskOptions
 from epsgrid.spec.reading import Document, FieldPath, Problem, ProblemsError, dotted, why_not_a_number
 
 _OPTIONS: dict[str, type[PluginOptions]] = {"task": TaskOptions, "model": ModelOptions, "optimizer": OptimizerOptions}
@@ -55,14 +55,19 @@ def check(document: Document) -> Spec:
             came = f"expected text, got {shown(values['name'])}" if "name" in values else "required key is missing"
             report(path, f"{came}; {_one_of(section)}")
         else:
+            if ":" in values["name"]:
+                for folder in (Path(document.source).parent, Path()):
+                    plugins.look_in(str(folder.resolve()))
             try:
-                options = getattr(plugins.load(f"{section}s", values["name"]), "Options", None)
+                plugin = plugins.load(f"{section}s", values["name"])
             except UnknownNameError as error:
                 report(path, str(error))
             else:
+                options = getattr(plugin, "Options", None)
                 if not (isinstance(options, type) and issubclass(options, base)):
+                    options = CallableOptions if section == "model" and callable(plugin) else Any
+                if options is Any:
                     report(path, f"{values['name']!r} has no class Options({base.__name__}), so it is no {section}")
-                    options = Any
         fields[section] = (options, ...)
     execution = document.values.get("execution")
     if isinstance(execution, dict) and isinstance(execution.get("executor"), str):
@@ -85,8 +90,10 @@ def check(document: Document) -> Spec:
         problems += [
             _problem(document, checker, detail)
             for detail in error.errors(include_url=False)
-            # A list can be too short only because its bad entries, reported on their own, were not counted.
-            if detail["type"] != "too_short" or len(detail["input"]) < detail["ctx"]["min_length"]
+            # A list can be too short only because its bad entries, reported on their own, were not counted; and a
+            # default that depends on other fields waits for these to be right.
+            if detail["type"] != "default_factory_not_called"
+            and (detail["type"] != "too_short" or len(detail["input"]) < detail["ctx"]["min_length"])
         ]
     if problems:
         raise ProblemsError(*problems)

@@ -66,14 +66,21 @@ def spec_from_json(values: Mapping[str, Any], source: str) -> Spec:
     return check(Document(source, values))
 
 
+_SHORT = {("task",): "name", ("model",): "name", ("optimizer",): "name", ("training", "schedule"): "kind"}
+"""The groups of settings that may be a text alone, and the key that it stands for."""
+
+
 def _expand(document: Document) -> None:
-    """Write out the short form of plug-in sections: `model: mlp` is `model: {name: mlp}`."""
-    for section in ("task", "model", "optimizer"):
-        name = document.values.get(section)
-        if isinstance(name, str):
-            document.values[section] = {"name": name}
-            place = document.place_of_value((section,))
-            document.marks[section, "name"] = (place, place)
+    """Write out short forms: `model: mlp` is `model: {name: mlp}`."""
+    for (*outer, last), key in _SHORT.items():
+        group = document.values
+        for name in outer:
+            group = group.get(name) if isinstance(group, dict) else None
+        if isinstance(group, dict) and isinstance(text := group.get(last), str):
+            path = (*outer, last)
+            group[last] = {key: text}
+            place = document.place_of_value(path)
+            document.marks[*path, key] = (place, place)
 
 
 def _override(document: Document, override: str, place: Place) -> None:

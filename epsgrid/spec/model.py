@@ -6,6 +6,7 @@ fields differ from spec to spec. Everything else is the same for all specs and i
 
 from __future__ import annotations
 
+import inspect
 import re
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -16,16 +17,21 @@ from pydantic import (
     ConfigDict,
     Field,
     SerializeAsAny,
+    SerializerFunctionWrapHandler,
     ValidationInfo,
     field_validator,
+    model_serializer,
     model_validator,
 )
 
+from epsgrid import plugins
 from epsgrid.codec import shown
+from epsgrid.spec import BATCH_SIZE
 
 _PositiveFloat = Annotated[float, Field(gt=0)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 Count = Annotated[int, Field(ge=1)]
+_MOST_SVAG = 64  # 4,096 epochs' time for one; the papers try up to 16
 Share = Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -60,9 +66,14 @@ def _margin(margin: Any) -> Any:
 
 
 class Frozen(BaseModel):
-    """A group of settings: unknown keys refused, NaN and infinity refused, unchangeable once made."""
+    """A group of settings: unknown keys refused, NaN and infinity refused, unchangeable once made.
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, validate_default=True)
+    The text below a field is its description, which `epsgrid show --reference`, `init` and `schema` print.
+    """
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, allow_inf_nan=False, validate_default=True, use_attribute_docstrings=True
+    )
 
 
 class PluginOptions(Frozen):
@@ -74,6 +85,7 @@ class PluginOptions(Frozen):
     location_fields: ClassVar[frozenset[str]] = frozenset()
 
     name: str = Field(min_length=1)
+    """One of the names above, or `package.module:NAME` for your own."""
 
     def identity(self) -> dict[str, Any]:
         """Return the options that can change a trial's numbers, as plain JSON values."""
@@ -95,32 +107,98 @@ class ModelOptions(PluginOptions):
     """Options of a model."""
 
 
+FILLED_IN = ("inputs", "outputs")
+"""Parameters of a callable that the task fills in where the spec does not; see `epsgrid.models`."""
+
+_KINDS = inspect.Parameter
+
+
+class CallableOptions(ModelOptions):
+    """The keywords of a class or function of the user's that makes a model; what is not given it has a default for."""
+
+    model_config = ConfigDict(extra="allow")
+
+    @model_validator(mode="after")
+    def _the_callable_takes_them(self) -> CallableOptions:
+        make, given = plugins.load("models", self.name), self.model_extra or {}
+        if hasattr(make, "state_dict") and not isinstance(make, type):
+            raise ValueError(f"{self.name} is a model already; name its class, or a function that returns a new one")
+        try:
+            parameters = inspect.signature(make).parameters
+        except (TypeError, ValueError):  # what is written in C may have none
+            return self
+        kinds = {name: each.kind for name, each in parameters.items()}
+        named = [name for name, kind in kinds.items() if kind in (_KINDS.POSITIONAL_OR_KEYWORD, _KINDS.KEYWORD_ONLY)]
+        if (wrong := [key for key in given if key not in named]) and _KINDS.VAR_KEYWORD not in kinds.values():
+            valid = plugins.suggestion(wrong[0], tuple(named)) if named else ": it takes nothing"
+            raise ValueError(f"{self.name} has no parameter {wrong[0]!r}{valid}")
+        for name in named:
+            if parameters[name].default is _KINDS.empty and name not in (*given, *FILLED_IN):
+                raise ValueError(f"{self.name} needs {name}: write `model: {{name: {self.name}, {name}: …}}`")
+        return self
+
+
 class OptimizerOptions(PluginOptions):
     """Options of an optimizer, without learning rate and ε: those are what a sweep varies."""
 
 
+_OF_TORCH: dict[str, dict[str, float]] = {
+    "constant": {},
+    "linear": {"final": 0.0},
+    "cosine": {"final": 0.0},
+    "one_cycle": {"warmup": 0.3, "final": 4e-6},
+}
+"""Defaults of fields, by the kinds of schedule that torch computes; those of `one_cycle` are torch's."""
+
+
+def _of_torch(given: dict[str, Any]) -> dict[str, float]:
+    return _OF_TORCH.get(given.get("kind", ""), {})
+
+
 class Schedule(Frozen):
-    """How the learning rate changes.
+    """How the learning rate changes; those of the sweep are the highest.
 
     `step`: it is multiplied by `factor` at each milestone. Milestones are fractions of the epochs, so a shorter run
     keeps the shape; the published recipe, ×0.1 at epoch 150 of 200, is the default. `inverse_sqrt`: it rises linearly
-    from 0 over `warmup_steps`, then falls with the inverse root of the step.
+    from 0 over the warm-up, then falls with the inverse root of the step.
+
+    `constant`, `linear` and `cosine` change it at every step, until it is `final` times the highest at the end;
+    `one_cycle` rises to the highest from 1/25 of it and falls to `final` of it, both along a cosine. `schedule: cosine`
+    is short for `schedule: {kind: cosine}`.
+
+    Any kind may begin with a linear warm-up: `warmup` is its share of all steps, `warmup_steps` their number.
     """
 
-    kind: Literal["step", "inverse_sqrt"] = "step"
+    kind: Literal["step", "inverse_sqrt", "constant", "linear", "cosine", "one_cycle"] = "step"
     milestones: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = (0.75,)
     factor: Annotated[float, Field(gt=0, le=1)] = 0.1
     warmup_steps: Count | None = None
+    warmup: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        default_factory=lambda given: None if given.get("warmup_steps") else _of_torch(given).get("warmup")
+    )
+    final: Share | None = Field(default_factory=lambda given: _of_torch(given).get("final"))
 
     @model_validator(mode="after")
     def _fields_go_with_the_kind(self) -> Schedule:
         if list(self.milestones) != sorted(set(self.milestones)):
             raise ValueError("milestones must rise from one to the next")
-        if self.kind == "inverse_sqrt" and self.warmup_steps is None:
-            raise ValueError("kind: inverse_sqrt needs warmup_steps, such as 4000")
-        if self.kind == "step" and self.warmup_steps is not None:
-            raise ValueError("warmup_steps is only used with kind: inverse_sqrt; remove one or set the other")
+        if self.warmup_steps is not None and self.warmup is not None:
+            raise ValueError("warmup is a share of all steps and warmup_steps their number; remove one")
+        if self.kind == "inverse_sqrt" and self.warmup_steps is None and self.warmup is None:
+            raise ValueError("kind: inverse_sqrt needs warmup_steps, such as 4000, or warmup, such as 0.1")
+        if self.kind in _OF_TORCH and (unused := {"milestones", "factor"} & self.model_fields_set):
+            instead = f"`-o training.schedule={self.kind}` replaces the whole schedule"
+            raise ValueError(f"{min(unused)} is only used with kind: step; remove it ({instead})")
+        if self.final is not None and "final" not in _OF_TORCH.get(self.kind, {}):
+            raise ValueError("final is only used with kind: linear, cosine or one_cycle; remove one or set the other")
         return self
+
+    @model_serializer(mode="wrap")
+    def _leave_out_what_the_kind_does_not_use(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # What `step` and `inverse_sqrt` had from the beginning is part of the ids of their trials, used or not.
+        unused = {name for name in ("warmup", "final") if getattr(self, name) is None}
+        unused |= {"milestones", "factor"} if self.kind in _OF_TORCH else set()
+        return {name: value for name, value in dump(self).items() if name not in unused}
 
 
 class Svag(Frozen):
@@ -130,25 +208,35 @@ class Svag(Frozen):
     """
 
     l: Count  # noqa: E741 - its name in the papers
+    """Times the noise of plain training, which has 1."""
+
+    @field_validator("l")
+    @classmethod
+    def _ends_one_day(cls, l: int) -> int:  # noqa: E741
+        if l > _MOST_SVAG:
+            raise ValueError(f"an epoch takes l² times its steps, {l**2:,} times here; take 1 to {_MOST_SVAG}")
+        return l
 
 
 class Training(Frozen):
-    """How one trial trains.
-
-    `clip_norm` bounds the norm of the whole gradient before the optimizer sees it. With `average_last: k` the model
-    that is scored in the end is the mean of the weights after each of the last k epochs; with 0 it is that of the best
-    epoch. `svag: {l: 4}` follows the stochastic differential equation of the optimizer more closely; `l: 1` is plain
-    training.
-    """
+    """How one trial trains."""
 
     epochs: Count = 200
+    """Passes over the training data."""
     batch_size: Count = 128
+    """Examples in a batch; of language tasks columns of text that are read at once, of translations tokens."""
     schedule: Schedule = Schedule()
     clip_norm: _PositiveFloat | None = None
+    """Largest norm of the whole gradient: a longer one is shortened before the optimizer sees it. null: no clipping."""
     average_last: Annotated[int, Field(ge=0)] = 0
+    """With k, the model that is scored in the end is the mean of the weights after each of the last k epochs; with 0,
+    that of the best epoch."""
     selection: Literal["validation", "test"] = "validation"
+    """The split by whose score the best epoch and the best learning rate are chosen."""
     precision: Literal["float32", "bfloat16"] = "float32"
+    """bfloat16 trains under autocast, where the hardware computes in it (`epsgrid list machine`)."""
     svag: Svag | None = None
+    """null: plain steps."""
 
     def identity(self) -> dict[str, Any]:
         """Return what can change a trial's numbers, as plain JSON values.
@@ -162,34 +250,57 @@ class Training(Frozen):
 class Probe(Frozen):
     """How the gradient magnitudes of the first epoch are measured.
 
-    `update_weights: false` is the published method: the optimizer runs, the weights stay at their initial values. With
-    `true` the weights move at `learning_rate`. `batches` limits the number of batches; `batches: settled` stops when
-    the bounds have settled, at the latest after `epochs`. `leave_out: ["*.bias"]` are shell patterns of the names of
-    layers that have no say in the bounds.
-
-    These show how far the bounds can be trusted: `seeds` probes in all, with other initial weights and batches;
-    `compare_weights` probes once more with the weights moving at this learning rate; `check_rounding` looks for tensors
-    whose gradients are only rounding noise. None of these changes the bounds themselves, which are those of the first
-    seed.
-
-    `every: N` keeps the histograms of every N-th step; left out, about sixty are kept.
-
-    `batch_sizes` measures the bounds at these batch sizes as well, to see how they move with it; the bounds of the spec
-    stay those of its own batch size.
+    `seeds`, `compare_weights` and `check_rounding` show how far the bounds can be trusted. None of them changes the
+    bounds themselves, which are those of the first seed.
     """
 
     epochs: Count = 1
+    """Passes over the training data."""
     batches: Count | Literal["settled"] | None = None
+    """Most batches to look at; settled: stop when the bounds have settled. null: all batches of the epochs."""
     update_weights: bool = False
+    """false is the published method: the optimizer runs, the weights stay at their initial values. With true they move
+    at `learning_rate`."""
     learning_rate: _PositiveFloat | None = None
+    """The rate at which the weights move with `update_weights: true`."""
     tail_fraction: Annotated[float, Field(gt=0, lt=0.5)] = 0.02
+    """Share of a layer's non-zero entries that lies below the lower bound, and above the upper one."""
     leave_out: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    """Layers that have no say in the bounds, as shell patterns of their names, such as "*.bias"."""
     seed: Seed = 0
+    """Seed of the initial weights and of the order of the batches."""
     seeds: Count = 1
+    """Probes in all, each with other initial weights and batches, to see how far the bounds depend on them."""
     compare_weights: _PositiveFloat | None = None
+    """Probe once more with weights that move at this learning rate, and compare the bounds. null: do not."""
     check_rounding: bool = True
+    """Look for tensors whose gradients are only rounding noise, by computing one batch again in float64."""
     every: Count | None = None
+    """Keep the histograms of every N-th step; null keeps about sixty."""
     batch_sizes: tuple[Count, ...] = ()
+    """Short for `vary: {training.batch_size: ...}`, which measures at the spec's own batch size as well."""
+    vary: dict[str, Annotated[tuple[_PositiveFloat, ...], Field(min_length=2)]] = {}
+    """Measure at other values of numbers of the spec, as in {model.width: [32, 64, 128]}, to predict the bounds at
+    further ones. Several keys go in step: their first values together, and so on."""
+
+    @property
+    def varied(self) -> dict[str, tuple[float, ...]]:
+        """The keys that are varied and their values."""
+        return {BATCH_SIZE: self.batch_sizes} if self.batch_sizes else self.vary
+
+    @model_validator(mode="after")
+    def _varied_values_fit_together(self) -> Probe:
+        if self.vary and self.batch_sizes:
+            raise ValueError(f"batch_sizes is short for vary: {{{BATCH_SIZE}: ...}}; give one of them")
+        lengths = {key: len(values) for key, values in self.vary.items()}
+        if len(set(lengths.values())) > 1:
+            counts = ", ".join(f"{length} of {key}" for key, length in lengths.items())
+            raise ValueError(f"vary takes its keys in step, and so needs as many values of each; got {counts}")
+        if any(len(set(values)) < len(values) for values in [*self.vary.values()][:1]):
+            raise ValueError(f"vary names a value of {next(iter(self.vary))} twice")
+        if self.update_weights and BATCH_SIZE in self.varied:
+            raise ValueError("batch_sizes compares gradients at the same weights; remove update_weights: true")
+        return self
 
     @model_validator(mode="after")
     def _moving_needs_a_learning_rate(self) -> Probe:
@@ -199,33 +310,29 @@ class Probe(Frozen):
             raise ValueError("learning_rate is only used with update_weights: true; remove one or set the other")
         if self.update_weights and self.compare_weights is not None:
             raise ValueError("compare_weights compares frozen weights with moving ones; remove update_weights: true")
-        if self.update_weights and self.batch_sizes:
-            raise ValueError("batch_sizes compares gradients at the same weights; remove update_weights: true")
         return self
 
 
 class Observe(Frozen):
-    """How often a trial's gradient magnitudes are kept: after every epoch, every N steps, or never (null).
-
-    This does not change a trial's numbers, so it is no part of its identity.
-    """
+    """How often a trial's gradient magnitudes are kept; this changes none of its numbers."""
 
     every: Count | Literal["epoch"] | None = "epoch"
+    """After every epoch, every N steps, or never (null)."""
 
 
 class Prune(Frozen):
-    """Which trials end early because they fall behind others; see `epsgrid.stages.pruning`.
-
-    No trial ends before `first_epoch`. `successive_halving` keeps one of `reduction_factor` trials at that epoch, at
-    `reduction_factor` times it, and so on, without waiting for the others; `hyperband` does so in brackets that begin
-    later and later; `median` ends a trial whose best score so far is worse than the median of the finished ones at the
-    same epoch, once there are `startup_trials` of these. Left out, they are 3 and 5.
-    """
+    """Which trials end early because they fall behind others; needs `pip install 'epsgrid[optuna]'`."""
 
     method: Literal["successive_halving", "hyperband", "median"] = "successive_halving"
+    """successive_halving keeps one of `reduction_factor` trials at `first_epoch`, at `reduction_factor` times it, and
+    so on, without waiting for the others; hyperband does so in brackets that begin later and later; median ends a trial
+    whose best score so far is worse than the median of the finished ones at the same epoch."""
     first_epoch: Count = 1
+    """No trial ends before this epoch."""
     reduction_factor: Annotated[int, Field(ge=2)] | None = None
+    """One of this many trials goes on, with successive_halving and hyperband. null: 3."""
     startup_trials: Count | None = None
+    """Finished trials before which median ends none. null: 5."""
 
     @model_validator(mode="after")
     def _fields_go_with_the_method(self) -> Prune:
@@ -237,30 +344,27 @@ class Prune(Frozen):
 
 
 class Sweep(Frozen):
-    """Which grid to train; the ε values themselves come from the grid and the measured bounds.
-
-    `bounds` says which bounds make the narrowed grid: those of the `published` rule, or the `trusted` ones, without
-    entries that are only rounding noise; or, for a training of your own, which file holds them, as `bounds.save` writes
-    it. `epsilons` lists its ε instead, in the optimizer's own ε; then it needs no probe.
-
-    `default` trains `default_epsilon` alone, which every other grid holds or is compared with. Left out, it is the
-    optimizer's own default.
-
-    `lr_mode: effective` is fair to large ε, where a step is about the learning rate / ε: each trial trains with
-    lr · (m50 + m(ε)) / m50, which keeps lr / (m50 + m(ε)) at its value for a tiny ε. m50 is the median
-    magnitude of the probe, m(ε) that at which ε has the same weight; the product is rounded to three digits.
-
-    `prune` ends trials early. Without it the comparison of the grids is exact, which is the default.
-    """
+    """What to train: every learning rate with every ε of the grid and every seed."""
 
     grid: Literal["narrowed", "conventional", "both", "default"] = "both"
+    """narrowed: ε within the measured bounds, decade by decade; conventional: 1e-10 to 100; both of these; default:
+    `default_epsilon` alone."""
     bounds: Annotated[str, AfterValidator(_bounds)] = "trusted"
+    """The bounds that make the narrowed grid: trusted leaves out entries that are only rounding noise, published is the
+    rule as published; for a training of your own a file, such as bounds.json, that `bounds.save` has written."""
     epsilons: Annotated[tuple[_Epsilon, ...], Field(min_length=1)] | None = None
-    learning_rates: Annotated[tuple[_PositiveFloat, ...], Field(min_length=1)]
+    """Your own list in place of the narrowed grid, in the optimizer's own ε; it needs no probe. null: by the bounds."""
+    learning_rates: Annotated[tuple[_PositiveFloat, ...], Field(min_length=1, examples=[[1e-4, 1e-3, 1e-2]])]
+    """Learning rates to train with; the best one of each ε should lie inside."""
     lr_mode: Literal["fixed", "effective"] = "fixed"
+    """effective is fair to large ε, where a step is about the learning rate / ε: each trial trains with the learning
+    rate times (m50 + m) / m50, where m50 is the median √v̂ of the probe and m the √v̂ that ε weighs as much as."""
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0, 1, 2)
+    """Seeds of initial weights and batches; each setting is trained once with each."""
     default_epsilon: _PositiveFloat = 1e-8
+    """The ε to compare with; left out, it is the optimizer's own default."""
     prune: Prune | None = None
+    """null: all are trained to the end, which keeps the comparison of ε exact."""
 
     @property
     def bounds_choice(self) -> Literal["trusted", "published"]:
@@ -276,79 +380,89 @@ class Sweep(Frozen):
 
 
 class Report(Frozen):
-    """What counts as a difference.
-
-    `margin` is the difference of the metric that does not matter to you, fixed before looking: a number in the unit in
-    which the metric is shown (0.5 is half a point of an accuracy in percent), or a share of the best score, such as
-    "2 %". Left out, it is 1 point of a metric in percent, 0.5 BLEU, and 2 % of any other.
-    """
+    """What counts as a difference."""
 
     margin: Annotated[float | str | None, BeforeValidator(_margin)] = None
+    """The difference of the metric that does not matter to you, fixed before looking: a number in the unit in which the
+    metric is shown (0.5 is half a point of an accuracy in percent), or a share of the best score, such as "2 %". null:
+    1 point of a metric in percent, 0.5 BLEU, and 2 % of any other."""
 
 
 class Ray(Frozen):
-    """How trials run with `executor: ray`.
-
-    `address` is that of a running cluster, such as "10.0.0.1:6379"; without it a cluster is started on this machine for
-    the time of the sweep. `cpus` and `gpus` are what one trial takes; `gpus: 0.25` packs four trials on one GPU. Left
-    out, `gpus` is 1 / `execution.trials_per_device` where the cluster has GPUs and `execution.device` is not cpu.
-    """
+    """How trials run with `executor: ray`; needs `pip install 'epsgrid[ray]'`."""
 
     address: str | None = None
+    """A running cluster, such as "10.0.0.1:6379". null: one is started on this machine for the time of the sweep."""
     cpus: _PositiveFloat = 1.0
+    """Processors that one trial takes."""
     gpus: Annotated[float, Field(ge=0)] | None = None
+    """GPUs that one trial takes; 0.25 packs four trials on one. null: 1 / `execution.trials_per_device` where the
+    cluster has GPUs and `execution.device` is not cpu."""
 
 
 class Slurm(Frozen):
     """How trials run with `executor: slurm`: what each task of the job array asks Slurm for.
 
-    `time` and `memory` are in Slurm's own notation, such as "2:00:00" and "16G". `signal_s` is how long before the time
-    limit a trial is asked to save itself, so that it is queued again. `directives` are further `#SBATCH` options, each
-    a text such as "--constraint=a100"; `setup` are shell lines run before a trial, such as "module load cuda".
+    null leaves a request to the cluster's own default.
     """
 
     partition: str | None = None
+    """Slurm's partition."""
     account: str | None = None
+    """The account that pays."""
     qos: str | None = None
+    """Slurm's quality of service."""
     time: str | None = None
+    """Time limit of a trial, in Slurm's notation, such as "2:00:00"."""
     memory: str | None = None
+    """Memory of a trial, in Slurm's notation, such as "16G"."""
     cpus: Count = 1
+    """Processors of a trial."""
     gpus: Annotated[int, Field(ge=0)] = 0
+    """GPUs of a trial."""
     signal_s: Count = 120
+    """Seconds before the time limit at which a trial is asked to save itself; it is then queued again."""
     directives: tuple[str, ...] = ()
+    """Further `#SBATCH` options, each a text such as "--constraint=a100"."""
     setup: tuple[str, ...] = ()
+    """Shell lines to run before a trial, such as "module load cuda"."""
 
 
 class Log(Frozen):
-    """Where the trials' curves are written besides the store; each needs the extra of its name, as `epsgrid[mlflow]`.
-
-    `tensorboard` and `mlflow`: true for a folder of that name in the experiment's, or a folder; for `mlflow` also the
-    address of a server. `wandb: offline` writes files into the experiment's folder, for `wandb sync`; `online` sends
-    them.
-    """
+    """Where the trials' curves are written besides the store; each needs its extra, as `epsgrid[mlflow]`."""
 
     tensorboard: bool | Annotated[str, Field(min_length=1)] = False
+    """Write event files into a folder; true: into `tensorboard` in the experiment's."""
     mlflow: bool | Annotated[str, Field(min_length=1)] = False
+    """Write MLflow runs into a folder, or to the address of a server; true: into `mlflow` in the experiment's."""
     wandb: Literal["offline", "online"] | None = None
+    """offline writes files into the experiment's folder, for `wandb sync`; online sends them. null: neither."""
 
 
 class Execution(Frozen):
-    """Where and how trials run; nothing here can change a trial's numbers beyond rounding.
-
-    `workers` is how many trials run at once: left out, as many as there is room for. On this machine that is one for
-    each processor, or, where CUDA trains, `trials_per_device` on each device that CUDA_VISIBLE_DEVICES shows; more
-    workers than that are not used. A trial that runs out of memory is one of its `retries` and has its device, or the
-    machine, for itself then.
-    """
+    """Where and how trials run; nothing here can change a trial's numbers beyond rounding."""
 
     executor: str = "local"
+    """Where trials run: inline (in this process, one at a time), local (in processes on this machine), ray or slurm;
+    `package.module:NAME` for your own."""
     workers: Count | None = None
+    """Trials at once. null: as many as there is room for; on this machine one for each processor, or, where CUDA
+    trains, `trials_per_device` on each device that CUDA_VISIBLE_DEVICES shows."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    """What trains; auto: CUDA where there is a device."""
     trials_per_device: Count = 1
+    """Trials that share a GPU."""
     retries: Annotated[int, Field(ge=0)] = 1
+    """How often a trial that failed is tried again. One that ran out of memory has its device, or the machine, for
+    itself then."""
     log: Log = Log()
     ray: Ray = Ray()
     slurm: Slurm = Slurm()
+
+    @property
+    def is_here(self) -> bool:
+        """Whether trials train on this machine."""
+        return self.executor in ("inline", "local") or (self.executor == "ray" and self.ray.address is None)
 
 
 class Spec(Frozen):
@@ -358,9 +472,14 @@ class Spec(Frozen):
     """
 
     experiment: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
+    """Name of the experiment, and of its folder below `runs/`."""
     task: SerializeAsAny[TaskOptions]
+    """The data, the loss and the metric."""
     model: SerializeAsAny[ModelOptions] | None = None
+    """The architecture; a task that trains by itself, function or command, has none."""
     optimizer: SerializeAsAny[OptimizerOptions]
+    """The optimizer, without learning rate and ε, which the sweep varies; of a task that trains by itself, whose ε it
+    is."""
     training: Training = Training()
     probe: Probe = Probe()
     observe: Observe = Observe()

@@ -15,11 +15,12 @@ from epsgrid.stages.probe import read_probe
 from epsgrid.store import observations
 from epsgrid.store.cells import stored_cells
 from epsgrid.store.paths import ExperimentFolder
-from epsgrid.store.records import ExperimentRecord
+from epsgrid.store.records import ExperimentRecord, GridRecord
 from epsgrid.store.state import trial_state
 
 if TYPE_CHECKING:
     from epsgrid.numerics.bounds import EpsilonBounds
+    from epsgrid.numerics.placement import Placement
     from epsgrid.numerics.series import Series
 
 _HOW_TO_OBSERVE = "with `observe: {every: epoch}` in the spec, trials that start from now on keep them"
@@ -31,7 +32,8 @@ class Inspected:
     """The stored gradient magnitudes of a probe or a trial.
 
     `trial` and `state` are None and "" for the probe. `bounds` are those of the probe, None without one, and `series`
-    is None where a probe kept no snapshots; `observed` are all trials that kept some.
+    is None where a probe kept no snapshots; `observed` are all trials that kept some, and `placement` says where the
+    optimizer adds its ε, None where neither probe nor grid was stored.
     """
 
     folder: ExperimentFolder
@@ -41,6 +43,7 @@ class Inspected:
     state: str
     series: Series | None
     observed: tuple[Trial, ...]
+    placement: Placement | None
 
 
 def inspect(folder: ExperimentFolder, trial: str | None) -> Inspected:
@@ -68,7 +71,9 @@ def inspect(folder: ExperimentFolder, trial: str | None) -> Inspected:
             raise StoreError(f"{folder.root}: {kept}; {_HOW_TO_OBSERVE}{alternatives}")
     measured = parsed_bounds(probe, folder.bounds_json)
     bounds = None if measured is None else measured.chosen(bounds_choice(experiment))
-    return Inspected(folder, experiment, bounds, chosen, state, series, observed)
+    grid = GridRecord.read(folder.grid_json) if folder.grid_json.exists() else None
+    placement = (grid.placement if grid else None) or (probe.placement if probe else None)
+    return Inspected(folder, experiment, bounds, chosen, state, series, observed, placement)
 
 
 def setting(cell: Trial) -> str:

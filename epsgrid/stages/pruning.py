@@ -8,7 +8,6 @@ those that have come as far: a sweep that prunes is not repeatable to the trial.
 
 from __future__ import annotations
 
-import importlib
 import math
 import sys
 import threading
@@ -16,7 +15,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, Literal
 
-from epsgrid.errors import CorruptRecordError, ExecutionError, StoreError
+from epsgrid.errors import CorruptRecordError, StoreError
+from epsgrid.extras import require
 from epsgrid.spec.model import Prune
 from epsgrid.store.paths import ExperimentFolder
 from epsgrid.store.pruning import ask, read_pruning
@@ -33,12 +33,7 @@ _REASONS = {
 
 def import_optuna() -> Any:
     """Return the package optuna, with its messages off; an ExecutionError says how to install it."""
-    try:
-        optuna = importlib.import_module("optuna")
-    except ImportError as error:
-        raise ExecutionError(
-            f"sweep.prune needs the package optuna ({error}); `pip install 'epsgrid[optuna]'` brings it"
-        ) from error
+    optuna = require("optuna", "optuna", "by sweep.prune")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     return optuna
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -131,7 +132,8 @@ def train_planned(
 ) -> SweepSummary:
     """Train the trials of a plan that have no result yet, in its order; see `epsgrid.stages.sweep.sweep`.
 
-    Raises SpecError where trials of none has begun, and the first step shows that none can be trained.
+    Raises SpecError where trials of none has begun, and a rehearsal shows that none can be trained: on this machine, or
+    on that of a cluster which was the first to try.
     """
     start = time.perf_counter()
     spec, folder = asked.spec, asked.folder
@@ -143,8 +145,9 @@ def train_planned(
     todo = with_states(planned, asked, workers)
     notify(todo)
     left = [trial for trial in planned.trials if todo.states[trial.id] not in todo.settled]
-    if todo.count("done", "diverged", "interrupted", "running", PRUNED) == 0:
-        _refuse_mistakes(asked, left, stop)
+    is_new = todo.count("done", "diverged", "interrupted", "running", PRUNED) == 0
+    if is_new:
+        todo = _rehearse(asked, todo, left, stop, is_asked=bool(workers or spec.execution.workers))
     watch = None
     if spec.sweep.prune is not None:
         watch = Watch(folder, spec.sweep.prune, spec.training.epochs)
@@ -152,9 +155,11 @@ def train_planned(
     else:
         for trial in left:
             unprune(folder.trial(trial.id))
-    runner = _Runner(asked, todo, fail_fast, notify, stop, watch)
+    runner = _Runner(asked, todo, fail_fast, notify, stop, watch, is_new)
     with nullcontext() if watch is None else watch.looking():
         runner.run(left)
+    if runner.refusal:
+        raise SpecError(runner.refusal)
     states = {trial.id: trial_state(folder.trial(trial.id)) for trial in planned.trials}
     complete = all(state in todo.settled for state in states.values())
     failures = tuple(
@@ -164,15 +169,54 @@ def train_planned(
     return SweepSummary(states, complete, failures, runner.trained, seconds, runner.hopeless())
 
 
-def _refuse_mistakes(asked: Asked, trials: Sequence[Trial], stop: StopRequest) -> None:
-    """Take the first step of one trial of each optimizer and batch size; a SpecError says why there can be none."""
+def _rehearse(
+    asked: Asked, todo: SweepPlan, trials: Sequence[Trial], stop: StopRequest, *, is_asked: bool
+) -> SweepPlan:
+    """Rehearse one trial of each optimizer and batch size; a SpecError says why there can be none.
+
+    Returns the plan with no more slots than memory has room for, unless their number `is_asked` for by the user.
+    """
     kinds = {repr((each.identity["optimizer"], each.identity["training"])): each for each in reversed(trials)}
+    execution, devices = asked.spec.execution, _devices.training_devices(asked.spec.execution, os.environ)
     for trial in kinds.values():
         job = Job(str(asked.folder.root), trial.id)
-        is_inline = asked.spec.execution.executor == "inline"
-        why = plugins.load("executors", _REHEARSE)(job) if is_inline else local.answer(_REHEARSE, job, stop)
+        if execution.executor == "inline":
+            answer = plugins.load("executors", _REHEARSE)(job)
+        else:
+            answer = local.answer(_REHEARSE, job, stop)
+        if stop.level():
+            return todo
+        if isinstance(answer, int):
+            raise SpecError(_death_message(answer, asked.spec))
+        why, size, memory = answer
         if why:
             raise SpecError(why)
+        room = max(1, memory // size * max(1, len(devices))) if size else todo.slots
+        if room < todo.slots:
+            where, is_kept = "its GPU" if devices else "this machine", is_asked or devices
+            so = f"{todo.slots} at once may not fit" if is_kept else f"{room} run at once, not {todo.slots}"
+            print(
+                f"warning: a trial takes about {size / 2**30:.2g} GiB of memory and {where} has {memory / 2**30:.3g}"
+                f" GiB, so {so}; `execution.workers: {room}` fits",
+                file=sys.stderr,
+            )
+            if not is_kept:
+                todo = replace(todo, slots=room)
+    return todo
+
+
+def _death_message(status: int, spec: Spec) -> str:
+    """Return a message about a rehearsal whose process has died, though it was alone."""
+    who = "the process of the first step of training, and of the scoring after it,"
+    if status >= 0:
+        return f"{who} ended with status {status}; what it wrote is above"
+    advice = "; see that the model and its dtypes suit this device, or take another execution.device"
+    if status == -signal.SIGKILL:
+        advice = (
+            ", as happens without memory, though it ran alone; take a smaller training.batch_size than"
+            f" {spec.training.batch_size:,}, training.precision: bfloat16, or another execution.device"
+        )
+    return f"{who} was killed by signal {-status} ({signal.strsignal(-status)}){advice}"
 
 
 @dataclass(eq=False)
@@ -185,7 +229,9 @@ class _Runner:
     notify: Callable[[SweepEvent], None]
     requested: StopRequest
     watch: Watch | None
+    is_new: bool
     has_failed: bool = False
+    refusal: str = ""
     attempts: Counter[str] = field(default_factory=Counter)
     exclusive: set[str] = field(default_factory=set)
     asked_about: set[Job] = field(default_factory=set)
@@ -193,8 +239,9 @@ class _Runner:
     trained: int = 0
 
     def level(self) -> int:
-        """Return the stop level; `executors` ask. With `fail_fast` a failure counts as a stop."""
-        return max(self.requested.level(), int(self.fail_fast and self.has_failed), int(bool(self.hopeless())))
+        """Return the stop level; `executors` ask. A refusal counts as a stop, and with `fail_fast` a failure."""
+        is_over = bool(self.refusal or self.hopeless()) or (self.fail_fast and self.has_failed)
+        return max(self.requested.level(), int(is_over))
 
     def hopeless(self) -> str:
         """Return why no training of the user's own would end otherwise than the first ones have; "" where one may."""
@@ -242,8 +289,13 @@ class _Runner:
             return
         if event.status == JobStatus.HELD_ELSEWHERE:
             return
+        is_refused = event.status == JobStatus.REFUSED
+        if is_refused and self.is_new and not self.trained:  # what the first is refused for holds for all
+            if not self.refusal:
+                is_stored = folder.failure_json.exists()
+                self.refusal = TrialFailure.read(folder.failure_json).trace if is_stored else f"see {folder.log}"
+            return
         if event.status != JobStatus.FINISHED and not self.level():
-            is_refused = event.status == JobStatus.REFUSED
             self.attempts[trial.id] += 1 + is_refused * self.asked.spec.execution.retries
             self._note_failure(folder, event)
         state = trial_state(folder)
@@ -300,8 +352,7 @@ def with_states(planned: Plan, asked: Asked, workers: int | None) -> SweepPlan:
         ExecutionError: trials train on this machine, which does not compute in `training.precision`, or lacks CUDA.
     """
     spec, execution = asked.spec, asked.spec.execution
-    is_here = execution.executor in ("inline", "local") or (execution.executor == "ray" and not execution.ray.address)
-    if is_here and (spec.training.precision != "float32" or execution.device == "cuda"):
+    if execution.is_here and (spec.training.precision != "float32" or execution.device == "cuda"):
         from epsgrid.trials.device import resolve_device  # torch, only where there is something to find out
 
         resolve_device(execution.device, spec.training.precision)

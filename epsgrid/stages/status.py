@@ -89,7 +89,7 @@ def status(folder: ExperimentFolder) -> Status:
         running=tuple(running),
         failures=tuple(TrialFailure.read(path) for path in failures if path.exists()),  # one may be running again
         seconds=tuple(found.seconds for _, found in seen if found.seconds is not None),
-        changes=code_changes(folder, code_now(experiment)),
+        changes=code_changes(folder, code_now(folder, experiment)),
     )
 
 

@@ -3,7 +3,9 @@
 A file `tasks/NAME.py` defines what `TaskPlugin` lists. If `prepare` needs time to check that its cached data still
 match their source, it also has `find(options, checksum)`, which returns the cached data with this checksum, or None.
 `prepare` runs once in the process of the command; each trial calls `of_trial`, which makes sure that it gets the same
-data. Files import torch inside functions only. What several tasks share is in files that begin with an underscore.
+data. `START`, if there is one, is what `epsgrid init` writes into a new spec in place of the defaults, such as
+{"model": "lstm"}. Files import torch inside functions only. What several tasks share is in files that begin with an
+underscore.
 """
 
 from __future__ import annotations

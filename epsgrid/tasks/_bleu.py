@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from epsgrid.data import require
+from epsgrid.extras import require
 
 TOKENISED, PLAIN = "bleu", "bleu_13a"
 

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from epsgrid.data._corpus import Corpus
 from epsgrid.errors import DataError
-from epsgrid.models._language import LanguageOutput, carried_state
+from epsgrid.models._language import carried_state, read_text
 from epsgrid.tasks import Metric, Split, Task
 from epsgrid.tasks._options import LanguageOptions
 
@@ -91,8 +91,8 @@ class LanguageTask(Task):
         """Return the mean cross-entropy of a stretch, plus the model's penalty, and update the carried state."""
         carried = carried_state(model)
         state = carried.read()
-        assert state[0].shape[1] == batch.inputs.shape[1], "begin_epoch comes before an epoch's first step"
-        output: LanguageOutput = model(batch.inputs, state)
+        assert not state or state[0].shape[1] == batch.inputs.shape[1], "begin_epoch comes before an epoch's first step"
+        output = read_text(model, batch.inputs, state)
         carried.keep(output.state)
         return F.cross_entropy(output.logits.flatten(0, 1), batch.targets.flatten()) + output.penalty
 
@@ -100,17 +100,18 @@ class LanguageTask(Task):
         """Return mean cross-entropy, in nats per word, and perplexity over every word of a split but its first.
 
         Columns overlap by one word, so that no word is left out between them; each begins with a state of zeros. The
-        state carried in training is not changed.
+        state carried in training is not changed. A model that carries none reads `sequence_length` words at a time, as
+        many as in training on average.
         """
         assert not model.training
         inputs, targets = _padded_columns(self._held_out[split], getattr(self._options.evaluation_columns, split))
         state = carried_state(model).zeros(inputs.shape[1])
         total = torch.zeros((), dtype=torch.float64, device=inputs.device)
-        at_once = max(1, _EVALUATED_AT_ONCE // inputs.shape[1])
+        at_once = max(1, _EVALUATED_AT_ONCE // inputs.shape[1]) if state else self._options.sequence_length
         with torch.inference_mode():
             for start in range(0, len(inputs), at_once):
                 here = slice(start, start + at_once)
-                logits, _, state = model(inputs[here], state)
+                logits, _, state = read_text(model, inputs[here], state)
                 total += F.cross_entropy(
                     logits.flatten(0, 1).float(), targets[here].flatten(), ignore_index=_NO_WORD, reduction="sum"
                 )

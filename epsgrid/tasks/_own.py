@@ -21,20 +21,24 @@ from epsgrid.spec.model import Frozen, TaskOptions
 
 
 class OwnOptions(TaskOptions):
-    """Options of a training of the user's own; `folder` is where its code lies: that of the spec, unless it is set."""
+    """Options of a training of the user's own."""
 
     trains_itself: ClassVar[bool] = True
     location_fields: ClassVar[frozenset[str]] = frozenset({"folder"})
 
     folder: str = "."
+    """Folder of the code, relative to that of the spec; it is no part of a trial's identity."""
 
 
 class MetricOptions(Frozen):
-    """The score that trials are judged by; `unit: "%"` is for a fraction that is shown in percent."""
+    """The score that trials are judged by."""
 
     name: str = Field(default="score", min_length=1)
+    """Its name in reports."""
     direction: Literal["max", "min"]
+    """Whether larger or smaller is better."""
     unit: Literal["%", ""] = ""
+    """"%" is for a fraction that is shown in percent."""
 
 
 @dataclass(frozen=True)

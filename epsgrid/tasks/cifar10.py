@@ -64,19 +64,24 @@ _BATCHES = {
 """MD5 of the files in torchvision's copy, as in torchvision."""
 
 
-class Options(TaskOptions):
-    """Where CIFAR-10 lies, how many images are held out, and how training images are varied.
+START = {"model": "vgg11", "training": {"epochs": 200, "batch_size": 128}}
 
-    `root` and `download` say where the data come from and are no part of a trial's identity; the checksum is.
-    """
+
+class Options(TaskOptions):
+    """Where CIFAR-10 lies, how many images are held out, and how training images are varied."""
 
     location_fields: ClassVar[frozenset[str]] = frozenset({"root", "download"})
 
     root: str | None = None
+    """Folder of the data; it is no part of a trial's identity, their checksum is. null: looked for in the data folders
+    (`epsgrid data list`)."""
     download: bool = False
+    """Fetch the data where they are missing."""
     validation: Annotated[int, Field(ge=0)] = 5000
+    """Training images that are held out for validation, to choose by."""
     subset: Subset = Subset()
     augment: bool = True
+    """Shift and mirror the training images at random."""
 
 
 def prepare(options: Options) -> DividedImages:

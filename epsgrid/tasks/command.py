@@ -68,32 +68,40 @@ def _run(text: str) -> str:
 
 
 class Score(Frozen):
-    """Where the command writes its score: a file, and the key in it; a key within another is written `eval.loss`.
-
-    `test_key` is that of a score on test data, which settings are compared by once they are chosen. `unit: "%"` is for
-    a fraction that is shown in percent.
-    """
+    """Where the command writes its score."""
 
     file: str = Field(min_length=1)
+    """File in {folder}: one JSON document, or, where its name ends in .jsonl, a line for each epoch."""
     key: str = Field(min_length=1)
+    """The key of the score; one within another is written `eval.loss`."""
     direction: Literal["max", "min"]
+    """Whether larger or smaller is better."""
     test_key: str | None = None
+    """The key of a score on test data, by which settings are compared once they are chosen. null: none."""
     unit: Literal["%", ""] = ""
+    """"%" is for a fraction that is shown in percent."""
+
+
+START = {"model": None, "training": None, "sweep": {"grid": "narrowed", "epsilons": [1e-8, 1e-6, 1e-4, 1e-2]}}
 
 
 class Options(OwnOptions):
-    """The command and its score.
-
-    A command that runs longer than `time_limit_s` is ended, and tried again as one that failed; `diverged_exit` is the
-    exit status by which it says that it diverged.
-    """
+    """The command and its score."""
 
     location_fields: ClassVar[frozenset[str]] = OwnOptions.location_fields | {"time_limit_s"}
 
-    run: Annotated[str, AfterValidator(_run)]
-    score: Score
+    run: Annotated[
+        str,
+        AfterValidator(_run),
+        Field(examples=["python train.py --lr {learning_rate} --eps {epsilon} --seed {seed} --out {folder}"]),
+    ]
+    """The command, with {learning_rate}, {epsilon}, {seed}, {folder} and, if wanted, {epochs} to fill in. No shell
+    reads it."""
+    score: Score = Field(examples=[{"file": "metrics.json", "key": "eval_loss", "direction": "min"}])
     time_limit_s: Annotated[float, Field(gt=0)] | None = None
+    """Seconds after which a command is ended, and tried again as one that failed. null: no limit."""
     diverged_exit: Annotated[int, Field(ge=1, le=255)] | None = None
+    """The exit status by which the command says that it diverged. null: none."""
 
 
 def metric(options: Options) -> Metric:

@@ -1,4 +1,4 @@
-"""Handwritten digits, 8×8 grey pixels, bundled with scikit-learn: a real task that trains in seconds on a CPU.
+"""Handwritten digits, 8×8 grey pixels, bundled with epsgrid: a real task that trains in seconds on a CPU.
 
 Cross-entropy; accuracy; no augmentation. They are the test part of the UCI set "Optical Recognition of Handwritten
 Digits" (Alpaydin and Kaynak 1998): a fixed fifth of every class is set aside for testing here.
@@ -6,14 +6,13 @@ Digits" (Alpaydin and Kaynak 1998): a fixed fifth of every class is set aside fo
 
 from __future__ import annotations
 
-from importlib.metadata import version
 from typing import Annotated
 
 import numpy as np
 from pydantic import Field
 
-from epsgrid.data._cache import keyed_folder
-from epsgrid.data._images import Images, ImageSet, cached_images, image_set
+from epsgrid.data import bundled
+from epsgrid.data._images import Images, image_set
 from epsgrid.spec.model import TaskOptions
 from epsgrid.tasks._build import image_builder
 from epsgrid.tasks._divide import DividedImages, balanced_order, divide
@@ -22,32 +21,29 @@ _TEST_SIZE = 360
 _TEST_SEED = 0
 
 
+START = {"training": {"epochs": 6, "batch_size": 32}, "sweep": {"learning_rates": [1e-3, 3e-3, 1e-2]}}
+
+
 class Options(TaskOptions):
-    """How many of the 1,437 training images are held out for validation; 360 more are for testing."""
+    """How the 1,797 digits are divided; 360 are for testing."""
 
     validation: Annotated[int, Field(ge=0)] = 360
+    """Of the other 1,437 digits, how many are held out of training for validation, to choose by."""
 
 
 def prepare(options: Options) -> DividedImages:
-    """Read the digits, or map them from the cache, so that only the first process needs time to import scikit-learn."""
-    folder = keyed_folder("digits", f"scikit-learn {version('scikit-learn')}")
-    return divide(cached_images(folder, _read), options.validation)
+    """Read the digits and divide them; SpecError where `validation` leaves nothing to train on."""
+    digits = bundled("digits")
+    pixels, labels = digits["images"][:, np.newaxis], digits["target"].astype(np.int64)
+    order = balanced_order(labels, _TEST_SEED)
+    test, train = order[:_TEST_SIZE], order[_TEST_SIZE:]
+    images = image_set(
+        Images(pixels[train], labels[train]),
+        Images(pixels[test], labels[test]),
+        tuple("0123456789"),
+        "scikit-learn's handwritten digits",
+    )
+    return divide(images, options.validation)
 
 
 build = image_builder(16, (0.3053,), (0.3760,))
-
-
-def _read() -> ImageSet:
-    from sklearn.datasets import load_digits
-
-    bundle = load_digits()
-    pixels = bundle.images.astype(np.uint8)[:, np.newaxis]
-    labels = bundle.target.astype(np.int64)
-    order = balanced_order(labels, _TEST_SEED)
-    test, train = order[:_TEST_SIZE], order[_TEST_SIZE:]
-    return image_set(
-        Images(pixels[train], labels[train]),
-        Images(pixels[test], labels[test]),
-        tuple(str(name) for name in bundle.target_names),
-        "scikit-learn's handwritten digits",
-    )

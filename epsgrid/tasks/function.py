@@ -16,13 +16,15 @@ import inspect
 import io
 from typing import Annotated, Any
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, Field
 
 from epsgrid import plugins
 from epsgrid.errors import SpecError
 from epsgrid.tasks import Metric
 from epsgrid.tasks._own import FunctionTrial, MetricOptions, NoData, OwnOptions
 from epsgrid.tasks._own import prepare as prepare_nothing
+
+START = {"model": None, "training": None, "sweep": {"grid": "narrowed", "epsilons": [1e-8, 1e-6, 1e-4, 1e-2]}}
 
 
 def _target(target: str) -> str:
@@ -34,10 +36,11 @@ def _target(target: str) -> str:
 
 
 class Options(OwnOptions):
-    """`target` is the function, as "module:function"; its module lies in `folder`, or where Python finds modules."""
+    """The function and what its score is."""
 
-    target: Annotated[str, AfterValidator(_target)]
-    metric: MetricOptions
+    target: Annotated[str, AfterValidator(_target)] = Field(examples=["my_module:train"])
+    """The function, as "module:function"; its module lies in `folder`, or where Python finds modules."""
+    metric: MetricOptions = Field(examples=[{"name": "accuracy", "direction": "max"}])
 
 
 def metric(options: Options) -> Metric:

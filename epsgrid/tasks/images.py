@@ -47,24 +47,28 @@ _VALIDATION_FRACTION = 10
 _ANNOTATIONS = "val_annotations.txt"
 
 
-class Options(TaskOptions):
-    """Where the images lie, their size, how many are held out, and whether they are varied.
+START = {"model": "resnet34", "training": {"epochs": 100, "batch_size": 128}}
 
-    `root` is no part of a trial's identity; the checksum of the decoded images is. `size` is the height and width to
-    bring every image to, in pixels, None if all have the same size already; `fit` says how: scale the shorter side and
-    cut the middle out, or stretch both sides. By default `validation` is a tenth of the training images.
-    """
+
+class Options(TaskOptions):
+    """Where the images lie, their size, how many are held out, and whether they are varied."""
 
     location_fields: ClassVar[frozenset[str]] = frozenset({"root"})
 
-    root: Annotated[str, Field(min_length=1)]
+    root: Annotated[str, Field(min_length=1, examples=["path/to/images"])]
+    """Folder with `train/CLASS/*` and `test/CLASS/*`; it is no part of a trial's identity, the checksum of the decoded
+    images is."""
     size: Count | None = None
+    """Height and width to bring every image to, in pixels. null: all have the same size already."""
     fit: Literal["center-crop", "resize"] = "center-crop"
+    """center-crop scales the shorter side and cuts the middle out; resize stretches both sides."""
     mean: None = None  # like `std` and `padding`, of an earlier version, and so part of the ids of its trials
     std: None = None
     validation: Annotated[int, Field(ge=0)] | None = None
+    """Training images that are held out for validation, to choose by. null: a tenth of them."""
     subset: Subset = Subset()
     augment: bool = True
+    """Shift and mirror the training images at random."""
     padding: None = None
 
 

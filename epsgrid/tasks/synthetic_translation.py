@@ -29,14 +29,25 @@ _OPTIONAL_SHARE = 0.4
 _Word = tuple[str, str]
 
 
+START = {
+    "model": {"name": "transformer", "width": 32, "ffn": 64, "encoder_layers": 1, "decoder_layers": 1},
+    "training": {"epochs": 3, "batch_size": 512},
+}
+
+
 class Options(TranslationOptions):
-    """How many sentence pairs are generated, and their seed; how they are encoded, searched and judged."""
+    """The sentence pairs that are generated; how they are encoded, searched and judged."""
 
     train: Count = 2000
+    """Training pairs."""
     validation: Count = 200
+    """Validation pairs."""
     test: Count = 200
+    """Test pairs."""
     data_seed: Seed = 0
+    """Seed of the pairs."""
     vocabulary: Annotated[int, Field(ge=2)] = 400
+    """Entries of the joint byte-pair encoding."""
 
 
 def prepare(options: Options) -> ParallelCorpus:

@@ -41,18 +41,25 @@ DATA_SET = DataSet(
 )
 
 
-class Options(TranslationOptions):
-    """Where the text lies and which languages, as the endings of its files; how it is encoded, searched and judged.
+START = {
+    "model": "transformer",
+    "training": {"epochs": 50, "batch_size": 4096, "schedule": {"kind": "inverse_sqrt", "warmup_steps": 4000}},
+    "sweep": {"learning_rates": [5e-5, 5e-4, 5e-3]},
+}
 
-    `root` is a folder, or the name of one in the data folders. It is no part of a trial's identity; the checksum of the
-    text is. A smaller `subset` is part of a larger one.
-    """
+
+class Options(TranslationOptions):
+    """Where the text lies and in which languages; how it is encoded, searched and judged."""
 
     location_fields: ClassVar[frozenset[str]] = frozenset({"root"})
 
     root: str | None = None
+    """Folder of the text, or the name of one in the data folders; it is no part of a trial's identity, the checksum of
+    the text is. null: IWSLT14."""
     source: _Language = "de"
+    """Language to translate from, as the ending of its files."""
     target: _Language = "en"
+    """Language to translate into, as the ending of its files."""
     subset: Subset = Subset()
 
     @model_validator(mode="after")

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from contextlib import AbstractContextManager
+from typing import Any
 
 import torch
 from torch.nn.parameter import is_lazy
 
-from epsgrid import models, plugins
+from epsgrid import models, optimizers, plugins
 from epsgrid.errors import SpecError
 from epsgrid.numerics.seeds import derive_seed
 from epsgrid.spec.model import Spec
@@ -16,16 +17,20 @@ from epsgrid.spec.trial import plugin_names
 from epsgrid.tasks import Task
 from epsgrid.trials.device import place
 
+_FACTOR = "learning_rate_factor"
+"""Of a group of parameters."""
+
 
 def build_model(spec: Spec, task: Task, seed: int, device: torch.device) -> torch.nn.Module:
     """Return a spec's model with the initial weights of a seed, on a device, ready for its first epoch.
 
     Raises SpecError where the model does not fit the task, or has nothing to train.
     """
+    assert spec.model is not None
     seed_weights(seed)
-    model = models.load(spec.model_name).build(spec.model, task.inputs, task.outputs)
+    model = models.build(spec.model, task.inputs, task.outputs)
     if not isinstance(model, torch.nn.Module):
-        raise SpecError(f"model {spec.model_name}: build gave {type(model).__name__}; expected a torch.nn.Module")
+        raise SpecError(f"model {spec.model_name}: it gave {type(model).__name__}; expected a torch.nn.Module")
     parameters = [*model.parameters()]
     if any(map(is_lazy, parameters)):
         raise SpecError(f"model {spec.model_name} has lazy parameters; give its layers their sizes, so that they exist")
@@ -35,6 +40,31 @@ def build_model(spec: Spec, task: Task, seed: int, device: torch.device) -> torc
     model = place(model, device)
     task.begin_epoch(model, spec.training.batch_size)
     return model
+
+
+def build_optimizer(
+    spec: Spec, model: torch.nn.Module, learning_rate: float, epsilon: float | None
+) -> torch.optim.Optimizer:
+    """Return a spec's optimizer for a model, with a group of parameters for each of the `learning_rate_factors`.
+
+    Raises SpecError where one of these names no parameter.
+    """
+    factors = getattr(model, "learning_rate_factors", {})
+    parameters = dict(model.named_parameters())
+    if unknown := [*(factors.keys() - parameters.keys())]:
+        raise SpecError(f"model {spec.model_name}: learning_rate_factors name {unknown[0]!r}, which is no parameter")
+    groups: dict[float, list[torch.nn.Parameter]] = {}
+    for name, parameter in parameters.items():
+        groups.setdefault(factors.get(name, 1.0), []).append(parameter)
+    grouped: list[Any] = [{"params": group, _FACTOR: factor} for factor, group in groups.items()]
+    build = optimizers.load(spec.optimizer.name).build
+    return build(grouped if factors else model.parameters(), spec.optimizer, learning_rate, epsilon)
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Set the learning rate of the next step, each group's times its factor."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate * group.get(_FACTOR, 1.0)
 
 
 def seed_weights(seed: int) -> None:

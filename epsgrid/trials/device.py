@@ -1,15 +1,17 @@
-"""Choose the device, lay models and states out on it, and bind torch to one thread.
+"""Choose the device, lay models and states out on it, measure memory, and bind torch to one thread.
 
 One thread, always, so that results do not depend on the executor.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import itertools
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -129,6 +131,39 @@ def keep_freed_memory() -> bool:
     except (AttributeError, OSError, TypeError):
         return False
     return all(tune(setting, value) == 1 for setting, value in _KEEP)
+
+
+def machine_memory() -> int:
+    """Return the bytes of memory that this process may take in all: the machine's, or less where its cgroups say so."""
+    sizes = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    with contextlib.suppress(OSError):  # not on Linux
+        for line in Path("/proc/self/cgroup").read_text().splitlines():
+            _, controllers, path = line.split(":", 2)
+            root, name = Path("/sys/fs/cgroup"), "memory.max"
+            if "memory" in controllers.split(","):
+                root, name = root / "memory", "memory.limit_in_bytes"
+            own = root / path.lstrip("/")
+            for folder in (own, *own.parents):
+                with contextlib.suppress(OSError, ValueError):  # no such file, or "max"
+                    sizes.append(int((folder / name).read_text()))
+    return min(sizes)
+
+
+def process_memory() -> tuple[int, int]:
+    """Return the bytes that this process holds, and those that it held at most; files that it maps are left out.
+
+    Both are 0 where the system does not say so.
+    """
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        given = {
+            name: 1024 * int(value.split()[0])
+            for name, _, value in (line.partition(":") for line in lines)
+            if value.endswith(" kB")
+        }
+        return given["RssAnon"], given["VmHWM"] - given["RssFile"]
+    except (OSError, KeyError):
+        return 0, 0
 
 
 @contextmanager

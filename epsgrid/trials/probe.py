@@ -22,7 +22,7 @@ from epsgrid.observing.adapters import from_plugin
 from epsgrid.observing.probing import Probing
 from epsgrid.spec.model import Spec
 from epsgrid.tasks import Task
-from epsgrid.trials.building import build_model, seed_epoch
+from epsgrid.trials.building import build_model, build_optimizer, seed_epoch, set_learning_rate
 from epsgrid.trials.device import keep_freed_memory
 
 _FROZEN_RATE = 1e-3
@@ -106,7 +106,7 @@ def _probing(spec: Spec, task: Task, device: torch.device, plan: _Plan, *, is_ma
     plugin = optimizers.load(spec.optimizer.name)
     model = build_model(spec, task, plan.seed, device)
     rate = _FROZEN_RATE if plan.rate is None else plan.rate
-    optimizer = plugin.build(model.parameters(), spec.optimizer, rate, optimizers.probing_epsilon(plugin))
+    optimizer = build_optimizer(spec, model, rate, optimizers.probing_epsilon(plugin))
 
     def loss(model: torch.nn.Module, batch: Any) -> torch.Tensor:
         with torch.autocast(device.type, torch.bfloat16, enabled=training.precision == "bfloat16"):
@@ -136,6 +136,6 @@ def _batches(spec: Spec, task: Task, probing: Probing, plan: _Plan, limit: int) 
             if given == limit:
                 return
             given += 1
-            for group in probing.optimizer.param_groups:
-                group["lr"] = (_FROZEN_RATE if plan.rate is None else plan.rate) * task.learning_rate_scale(batch)
+            rate = _FROZEN_RATE if plan.rate is None else plan.rate
+            set_learning_rate(probing.optimizer, rate * task.learning_rate_scale(batch))
             yield (batch,)

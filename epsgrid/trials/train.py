@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 
-from epsgrid import optimizers
-from epsgrid.errors import CorruptRecordError, SpecError
+from epsgrid.errors import CorruptRecordError, SpecError, StoreError
 from epsgrid.observing.restoring import generator_states, restore_generators
 from epsgrid.observing.trackers import Trackers
-from epsgrid.spec.model import Schedule, Spec, Training
+from epsgrid.spec.model import Spec, Training
 from epsgrid.spec.trial import Trial
 from epsgrid.store.atomic import write_text
 from epsgrid.store.paths import TrialFolder
 from epsgrid.store.records import EpochRecord, Scores, TrialResult, append_epoch
 from epsgrid.tasks import Metric, Split, Task
 from epsgrid.trials import svag
-from epsgrid.trials.building import build_model, parameters_of, seed_epoch
+from epsgrid.trials.building import build_model, build_optimizer, parameters_of, seed_epoch, set_learning_rate
 from epsgrid.trials.checkpoint import Checkpoint, KeptWeights, load_checkpoint, save_checkpoint
 from epsgrid.trials.device import lay_out_state
 from epsgrid.trials.observations import Observations
+from epsgrid.trials.schedule import learning_rates
 
 _STEPS_BETWEEN_CHECKS = 25
 """A loss that is no longer finite is noticed within this many steps; asking every step would stall a GPU."""
@@ -67,7 +69,7 @@ def run_trial(
         device: where to train.
         should_stop: asked before every step; True saves a checkpoint and raises `Interrupted`.
         provenance: what to store about where the trial ran.
-        warn: called with a line about a checkpoint that cannot be used, or what SVAG cannot treat.
+        warn: called with a line about a checkpoint that cannot be used or written, or what SVAG cannot treat.
         should_prune: asked after every epoch but the last; True raises `Pruned`, the checkpoint being saved.
 
     Raises:
@@ -86,6 +88,11 @@ def run_trial(
                 if run.epoch and not run.step and should_prune():
                     raise Pruned(run.epoch)
                 run.train_epoch(should_stop)
+                if run.epoch < run.spec.training.epochs:
+                    try:
+                        run.save()
+                    except StoreError as error:  # the one before is intact
+                        warn(f"{error}; training goes on without this checkpoint")
             reason = None
         except _Diverged as diverged:
             reason = str(diverged)
@@ -108,11 +115,12 @@ class _Run:
         planned = trial.identity.get("parameters", "")
         if planned and planned != (found := parameters_of(self.model)):
             raise SpecError(f"model {spec.model_name} has {found} here, and this trial was planned with {planned}")
-        plugin = optimizers.load(spec.optimizer.name)
-        self.optimizer = plugin.build(self.model.parameters(), self.spec.optimizer, rate, epsilon)
+        self.optimizer = build_optimizer(self.spec, self.model, rate, epsilon)
         self.observations = Observations(self.spec, folder, self.model, self.optimizer)
         self.epoch = self.step = self.steps = 0
         self.highest_rate = rate
+        self.steps_in = partial(svag.steps_in_epoch, task, spec.training, trial.seed)
+        self.rates: Iterator[float] = iter(())
         self.loss_sum = torch.zeros((), dtype=torch.float64, device=device)
         self.records: list[EpochRecord] = []
         self.kept = KeptWeights()
@@ -143,6 +151,9 @@ class _Run:
             self.kept = KeptWeights(kept, checkpoint.kept_epochs)
             self._seconds_before = checkpoint.seconds
             restore_generators(checkpoint.generators, self.device)
+        training = self.spec.training
+        rates = learning_rates(training.schedule, self.highest_rate, training.epochs, self.steps_in)
+        self.rates = itertools.islice(rates, self.steps, None)
         # A kill may have come between the writing of metrics and checkpoint: the checkpoint counts.
         write_text(self.folder.metrics_jsonl, "".join(f"{record.to_line()}\n" for record in self.records))
         self.observations.start(self.steps, warn)
@@ -166,21 +177,20 @@ class _Run:
         save_checkpoint(self.folder.checkpoint, checkpoint)
 
     def train_epoch(self, should_stop: Callable[[], bool]) -> None:
-        """Train the rest of the epoch under way, score it, and save a checkpoint unless it was the last."""
+        """Train the rest of the epoch under way, and score it."""
         start = time.perf_counter()
         task, training, seed = self.task, self.spec.training, self.trial.seed
         if self.step == 0:
             seed_epoch(seed, self.epoch)
             task.begin_epoch(self.model, training.batch_size)
         self.model.train()
-        rate, epoch_steps = self.highest_rate, svag.steps_in_epoch(task, training, seed, self.epoch)
+        rate, epoch_steps = self.highest_rate, self.steps_in(self.epoch)
         for batch in svag.batches(task, training, seed, self.epoch, self.step):
             if should_stop():
                 self.save()
                 raise Interrupted(f"stopped in epoch {self.epoch + 1} after {self.step} steps")
-            rate = _learning_rate_at(self.highest_rate, training.schedule, self.epoch, training.epochs, self.steps)
-            for group in self.optimizer.param_groups:
-                group["lr"] = rate * svag.learning_rate_scale(task, batch)
+            rate = next(self.rates)
+            set_learning_rate(self.optimizer, rate * svag.learning_rate_scale(task, batch))
             self.loss_sum += take_step(task, self.model, self.optimizer, batch, training)
             self.step += 1
             self.steps += 1
@@ -189,7 +199,7 @@ class _Run:
                 self._checked_loss_sum()
         train_loss = self._checked_loss_sum() / self.step
         # The test split is left alone unless it is the one that selects.
-        scores, metric = self.scores(training.selection), task.metric
+        scores, metric = score(task, self.model, training.selection), task.metric
         validation, test = (scores, None) if training.selection == "validation" else (None, scores)
         seconds = time.perf_counter() - start
         record = EpochRecord(self.epoch + 1, train_loss, validation, test, rate, seconds, metric.direction)
@@ -209,8 +219,6 @@ class _Run:
         self.loss_sum = torch.zeros_like(self.loss_sum)
         if not math.isfinite(scores.loss):
             raise _Diverged(f"{training.selection} loss no longer finite after epoch {self.epoch}")
-        if self.epoch < training.epochs:
-            self.save()
 
     def _checked_loss_sum(self) -> float:
         loss_sum = float(self.loss_sum)
@@ -218,29 +226,20 @@ class _Run:
             raise _Diverged(f"training loss no longer finite in epoch {self.epoch + 1} by step {self.step}")
         return loss_sum
 
-    def scores(self, split: Split) -> Scores:
-        """Score the model as it is on a whole split."""
-        self.model.eval()
-        with torch.inference_mode():
-            scores = dict(self.task.evaluate(self.model, split))
-        return Scores(scores.pop("loss"), scores.pop(self.task.metric.name), scores)
 
-
-def _learning_rate_at(base: float, schedule: Schedule, epoch: int, epochs: int, step: int = 0) -> float:
-    """Return the learning rate of a step; `epoch` of `epochs` counts from 0, and `step` over all epochs.
-
-    Step schedule: `base` times the factor once for every milestone reached. Inverse root (fairseq's recipe, warm-up
-    from 0): `base` · min(t / w, √(w / t)) at step t = 1, 2, … with a warm-up of w steps.
-
-    >>> _learning_rate_at(1.0, Schedule(), 149, 200), _learning_rate_at(1.0, Schedule(), 150, 200)
-    (1.0, 0.1)
-    """
-    if schedule.kind == "inverse_sqrt":
-        now, warmup = step + 1, schedule.warmup_steps
-        assert warmup is not None
-        return float(base * min(now / warmup, (warmup / now) ** 0.5))
-    reached = sum(epoch >= milestone * epochs - 1e-9 for milestone in schedule.milestones)
-    return float(base * schedule.factor**reached)
+def score(task: Task, model: torch.nn.Module, split: Split) -> Scores:
+    """Score a model as it is on a whole split; a SpecError where the task gives no numbers for loss and metric."""
+    model.eval()
+    with torch.inference_mode():
+        given = task.evaluate(model, split)
+    try:
+        scores = {name: float(value) for name, value in given.items()}
+        return Scores(scores.pop("loss"), scores.pop(task.metric.name), scores)
+    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise SpecError(
+            f"task.evaluate gives {str(given)[:200]} for the {split} split; expected a mapping from names to numbers,"
+            f" with 'loss' and {task.metric.name!r} among them"
+        ) from error
 
 
 def take_step(
@@ -279,8 +278,8 @@ def _result(trial: Trial, run: _Run, reason: str | None, provenance: Mapping[str
         run.kept.load_into(run.model)
         if training.average_last:
             epoch = None
-            validation = run.scores("validation") if training.selection == "validation" else None
-        test = run.scores("test")
+            validation = score(run.task, run.model, "validation") if training.selection == "validation" else None
+        test = score(run.task, run.model, "test")
     return TrialResult(
         id=trial.id,
         state="done" if reason is None else "diverged",

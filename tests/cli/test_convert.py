@@ -18,7 +18,7 @@ def test_the_result_alone_is_on_stdout(shell):
 def test_without_a_target_all_are_listed(shell):
     lines = shell.call("convert", "1e-8", "--from", "adam").stdout.splitlines()
     found = {line.split()[0]: line.split()[1] for line in lines[1:]}
-    assert found["adam"] == "1e-08" and found["eadam"] == "1e-19" and found["keras-rmsprop"] == "1e-16"
+    assert found["adam"] == "1e-8" and found["eadam"] == "1e-19" and found["keras-rmsprop"] == "1e-16"
     assert next(line for line in lines if line.startswith("adagrad")).split()[1:3] == ["needs", "--step"]
     lines = shell.call("convert", "1e-170", "--from", "adam", "--dtype", "float64").stdout.splitlines()
     found = {line.split()[0]: line.split()[1:4] for line in lines[1:]}

@@ -63,6 +63,7 @@ def test_a_trial_is_shown_with_what_adapts(shell):
     for name, median, share in rows:
         assert float(median) == pytest.approx(kept.over_time(name, 0.5)[-1][1], rel=0.05)
         assert share == f"{100 * kept.adaptable(name)[-1][1]:.1f}"
+    assert re.search(r"damping: steps are [\d.]+ % of those at ε → 0, least in \S+: [\d.]+ %", shown.stdout)
     assert "at step 20, epoch 2:" in shell.call("inspect", "small", TUNED, "--step", "22").stdout
 
 
@@ -76,6 +77,7 @@ def test_json_is_one_document_with_all_of_it(shell):
     assert (layer["name"], layer["kind"], layer["entries"]) == ("head.weight", "dense", 1000)
     assert layer["percentiles"] == [list(snapshot.layers[2].quantiles) for snapshot in kept.snapshots]
     assert layer["adaptable"] == [list(pair) for pair in kept.adaptable("head.weight")]
+    assert layer["damping"] == sorted(layer["damping"], reverse=True) and 0 < layer["damping"][-1] < 1
     assert document["bounds_over_time"][-1]["low_moved"] == pytest.approx(-1.5, abs=0.05)
     assert len(document["observed_trials"]) == 2
 

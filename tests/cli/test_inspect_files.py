@@ -77,7 +77,8 @@ def test_several_files_are_a_timeline_by_steps_with_a_page(kept: Path, tmp_path:
     rows = re.findall(r"^(\w\.pt) +(\d+) +\S+ to \S+ +1e-2 +[\d.]+ % +[\d.]+ %$", shown.stdout, re.MULTILINE)
     assert rows == [("c.pt", "5"), ("a.pt", "10"), ("b.pt", "15")]
     text = (page / "checkpoints.html").read_text(encoding="utf-8")
-    assert text.count("<svg") == 1 and "adam: 3 checkpoints" in text and "http://" not in text
+    assert text.count("<svg") == 2 and "How far ε shortens" in text and "adam: 3 checkpoints" in text
+    assert "http://" not in text
     assert "step" in text[text.index("<svg") :]
 
 
@@ -125,6 +126,8 @@ def test_json_has_all_of_it(kept: Path) -> None:
     layer = found["layers"][0]
     assert epsgrid.LogHistogram.from_json(layer["histogram"]) == optimizer.histograms()["0.weight"]
     assert (layer["name"], layer["shape"], layer["step"], layer["epsilon"]) == ("0.weight", [40, 6], 10, 1e-2)
+    assert layer["damping"] == optimizer.diagnosis().layers[0].damping.mean < found["layers"][1]["damping"]
+    assert found["damping"] == optimizer.diagnosis().damping.mean
     assert "model.pth" in document["errors"][0]
 
 

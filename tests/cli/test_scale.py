@@ -20,7 +20,7 @@ def test_the_yaml_alone_is_on_stdout(scale, tmp_path):
     scaled = load_spec(tmp_path / "out.yaml")
     assert (scaled.training.batch_size, scaled.optimizer.betas) == (256, (0.6, 0.996))
     assert scaled.experiment == "tiny-batch-256"
-    assert "sweep.default_epsilon: 1e-08 → 5e-09: outside the root" in done.stdout
+    assert "sweep.default_epsilon: 1e-8 → 5e-9: outside the root" in done.stdout
 
 
 def test_json_is_one_document(scale):

@@ -118,6 +118,6 @@ def test_a_process_answers_or_is_gone(tmp_path: Path) -> None:
     assert (
         local.answer(where, Job(str(tmp_path), "say-7"), StopWhen(tmp_path / "never")) == "say-7 from another process"
     )
-    assert local.answer(where, Job(str(tmp_path), "kill-1"), StopWhen(tmp_path / "never")) is None
+    assert local.answer(where, Job(str(tmp_path), "kill-1"), StopWhen(tmp_path / "never")) == -9
     asked = StopWhen(tmp_path / "sleep-1.began")
-    assert local.answer(where, Job(str(tmp_path), "sleep-1"), asked) is None
+    assert local.answer(where, Job(str(tmp_path), "sleep-1"), asked) == -9

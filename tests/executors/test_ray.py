@@ -164,7 +164,7 @@ def test_what_cannot_run_is_reported(
 def test_no_ray_and_nobody_at_the_address(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     with monkeypatch.context() as patched:
         patched.setitem(sys.modules, "ray", None)
-        with pytest.raises(ExecutionError, match=r"needs the package ray .*`pip install 'epsgrid\[ray\]'` brings it"):
+        with pytest.raises(ExecutionError, match=r"by execution.executor: ray .*`pip install 'epsgrid\[ray\]'`"):
             run(ray, tmp_path, "x")
     pytest.importorskip("ray", reason="the package ray is not installed")
     with pytest.raises(

@@ -90,7 +90,7 @@ def test_an_added_rate_is_one_of_the_spec_scaled_as_those_are() -> None:
 
 def test_rates_that_rounding_makes_equal_are_told() -> None:
     rates = EffectiveRates(1e-3, Placement.outside())
-    with pytest.raises(SpecError, match=r"0\.02001 and 0\.02002 both become 0\.0202 at ε = 1e-05"):
+    with pytest.raises(SpecError, match=r"2\.001e-2 and 2\.002e-2 both become 2\.02e-2 at ε = 1e-5"):
         planned(rates, "sweep.learning_rates=[0.02001, 0.02002]")
     assert len(planned(None, "sweep.learning_rates=[0.02001, 0.02002]")) == 26
 

@@ -609,7 +609,7 @@ def test_without_either_package_the_extra_is_named(monkeypatch: pytest.MonkeyPat
     own = real().own
     for name in ("lightning.pytorch", "pytorch_lightning"):
         monkeypatch.setitem(sys.modules, name, None)
-    with pytest.raises(ExecutionError, match=r"Lightning cannot be imported .*pip install 'epsgrid\[lightning\]'"):
+    with pytest.raises(ExecutionError, match=r"lightning is needed here .*pip install 'epsgrid\[lightning\]'"):
         own._import_package()
 
 

@@ -1,4 +1,4 @@
-"""The README's examples, as they stand there, print what it says."""
+"""The callbacks' examples in docs/, as they stand there, print what it says."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-README = (Path(__file__).parents[2] / "README.md").read_text()
+TEXT = (Path(__file__).parents[2] / "docs/observing.md").read_text(encoding="utf-8")
 PRINTED = {
     "lightning": r"after 29 steps, 1 epoch, the bounds of ε for Adam are 1e-5 to 0\.1 \(set by net.0.weight, \d+"
     r" entries, and net.2.bias, 10 entries\); it trains with 1e-8\n.*"
@@ -22,7 +22,7 @@ PRINTED = {
 
 
 @pytest.mark.parametrize("package", PRINTED)
-def test_the_readmes_example(
+def test_the_example(
     package: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -31,7 +31,7 @@ def test_the_readmes_example(
 ) -> None:
     if not importlib.util.find_spec(package):
         pytest.skip(f"{package} not installed")
-    (code,) = re.findall(rf"```python\n(import torch\nfrom epsgrid\.integrations\.{package} .*?)```", README, re.DOTALL)
+    (code,) = re.findall(rf"```python\n(import torch\nfrom epsgrid\.integrations\.{package} .*?)```", TEXT, re.DOTALL)
     monkeypatch.chdir(tmp_path)
     with warnings.catch_warnings(), caplog.at_level(logging.INFO, "lightning.pytorch.utilities.rank_zero"):
         warnings.simplefilter("ignore")  # third parties' own

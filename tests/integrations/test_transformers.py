@@ -287,7 +287,7 @@ def test_without_transformers_the_extra_is_named(monkeypatch: pytest.MonkeyPatch
     real()
     monkeypatch.setitem(sys.modules, "transformers.trainer_callback", None)
     monkeypatch.delitem(sys.modules, "epsgrid.integrations.transformers")
-    with pytest.raises(ExecutionError, match=r"transformers cannot be imported .*'epsgrid\[transformers\]'"):
+    with pytest.raises(ExecutionError, match=r"transformers is needed here .*'epsgrid\[transformers\]'"):
         importlib.import_module("epsgrid.integrations.transformers")
 
 

@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 import torch
+from pydantic import ValidationError
 from torch.nn import functional as F
 
 from epsgrid.errors import SpecError
-from epsgrid.models._language import _locked_dropout, _WeightDropLstm, carried_state
+from epsgrid.models._language import _locked_dropout, _turned, _WeightDropLstm
 from epsgrid.trials.device import computes_in_bfloat16
 from tests.models import samples
 
@@ -205,8 +206,96 @@ def test_the_carried_state_is_saved_and_loaded_whatever_the_batch_size() -> None
 
 
 def test_other_models_and_other_tasks_are_refused() -> None:
-    with pytest.raises(SpecError, match=r"needs a language model, and Linear is none; use `model: awd_lstm`"):
-        carried_state(torch.nn.Linear(2, 2))
-    for name, inputs in (("awd_lstm", (3, 32, 32)), ("lstm", (64,))):
+    with pytest.raises(SpecError, match=r"model mlp reads no text; use `model: gpt`"):
+        samples.build("mlp", (), 10)
+    for name, inputs in (("awd_lstm", (3, 32, 32)), ("lstm", (64,)), ("gpt", (1, 8, 8))):
         with pytest.raises(SpecError, match=rf"model {name} reads text, and this task gives examples of shape \("):
             samples.build(name, inputs)
+
+
+def gpt(words: int = 11, **settings: Any) -> torch.nn.Module:
+    torch.manual_seed(0)
+    return samples.build("gpt", (), words, **{"width": 16, "heads": 2, "layers": 2, "dropout": 0.0, **settings})
+
+
+def test_gpt_has_the_documented_size_and_initial_weights() -> None:
+    with torch.device("meta"):
+        assert samples.count(samples.build("gpt", (), 10_000)) == 8_268_032
+    scaled = {"width": 256, "parametrization": "mup", "base_width": 64, "heads": 4}
+    for settings, last in (({"width": 256, "heads": 4}, 768), (scaled, 4 * 768)):
+        weights = dict(gpt(words=500, **settings).named_parameters())
+        expected = {"embedding": 0.02, "decoder": last**-0.5, "layers.0.attention.inputs": 768**-0.5}
+        expected |= {"layers.1.attention.outputs": (4 * 768) ** -0.5, "layers.1.dense2": (4 * 4 * 768) ** -0.5}
+        for name, deviation in expected.items():
+            assert weights[f"{name}.weight"].std().item() == pytest.approx(deviation, rel=0.02), name
+    assert gpt().learning_rate_factors == {}
+    factors = gpt(**scaled).learning_rate_factors
+    assert len(factors) == 2 * 4 + 1 and {*factors.values()} == {64 / 256} and "embedding.weight" not in factors
+
+
+def test_gpt_reads_no_later_word_and_no_other_text() -> None:
+    model = gpt()
+    text = tokens(time=9)
+    changed = text.clone()
+    changed[5:, 1] = (changed[5:, 1] + 1) % 11
+    differs = (model(text) != model(changed)).any(dim=2)
+    assert differs.nonzero().tolist() == [[time, 1] for time in range(5, 9)]
+    torch.testing.assert_close(model(text)[:, 2], model(text[:, 2:3])[:, 0])
+
+
+def test_gpts_attention_is_that_of_the_definition() -> None:
+    """Word by word: a pair of numbers at place t is turned by t times its angle, so only distances count."""
+    attention = gpt().layers[0].attention
+    x = torch.randn(5, 1, 16)
+    query, key, value = attention.inputs(x)[:, 0].view(5, 3, 2, 8).unbind(1)  # (T, h, d) each
+    expected = torch.zeros(5, 2, 8)
+    for now in range(5):
+        for head in range(2):
+            scores = torch.empty(now + 1)
+            for before in range(now + 1):
+                one, other = (
+                    torch.view_as_complex(each[:, head].view(5, 2, 4).mT.contiguous()) for each in (query, key)
+                )
+                angles = torch.tensor([(now - before) * 10_000 ** (-2 * pair / 8) for pair in range(4)])
+                turned = one[now] * torch.polar(torch.ones(4), angles)
+                scores[before] = (turned * other[before].conj()).real.sum() / 8**0.5
+            expected[now, head] = scores.softmax(0) @ value[: now + 1, head]
+    torch.testing.assert_close(attention(x)[:, 0], attention.outputs(expected.flatten(1)))
+    assert torch.equal(_turned(x)[..., :1, :], x[..., :1, :])
+
+
+def test_gpts_dropout_acts_in_training_alone() -> None:
+    model = gpt(dropout=0.5)
+    assert not torch.equal(model(tokens()), model(tokens()))
+    assert torch.equal(model.eval()(tokens()), model(tokens()))
+
+
+@pytest.mark.parametrize(("parametrization", "growth"), [("mup", (0.6, 1.5)), ("standard", (2.5, 20.0))])
+def test_with_mup_a_step_changes_the_output_as_much_at_any_width(
+    parametrization: str, growth: tuple[float, float]
+) -> None:
+    """The coordinate check of Yang & Hu: some steps of Adam, at one learning rate, at widths 32 and 512."""
+    changes = []
+    for width in (32, 512):
+        settings = {"base_width": 32} if parametrization == "mup" else {}
+        model = gpt(width=width, heads=2, parametrization=parametrization, **settings)
+        before, text = model(tokens()).detach(), tokens(time=8)
+        groups = [
+            {"params": [each], "lr": 3e-3 * model.learning_rate_factors.get(name, 1.0)}
+            for name, each in model.named_parameters()
+        ]
+        optimizer = torch.optim.Adam(groups)
+        for _ in range(3):
+            optimizer.zero_grad()
+            F.cross_entropy(model(text[:-1]).flatten(0, 1), text[1:].flatten()).backward()
+            optimizer.step()
+        changes.append((model(tokens()) - before).square().mean().sqrt().item())
+    assert growth[0] < changes[1] / changes[0] < growth[1], changes
+
+
+def test_gpts_settings_are_checked() -> None:
+    with pytest.raises(ValidationError, match="width: 10 must be a multiple of twice the heads, 2"):
+        gpt(width=10)
+    for wrong in ({"parametrization": "mup"}, {"base_width": 64}):
+        with pytest.raises(ValidationError, match="parametrization: mup needs base_width, such as 256"):
+            gpt(**wrong)

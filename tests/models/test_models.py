@@ -18,7 +18,7 @@ def layers(model: torch.nn.Module) -> list[str]:
     return [type(module).__name__ for module in model.children()]
 
 
-@pytest.mark.parametrize("name", ["alexnet", "densenet121", "mlp", "resnet34", "vgg11", "vit"])
+@pytest.mark.parametrize("name", ["alexnet", "cnn", "densenet121", "mlp", "resnet18", "resnet34", "vgg11", "vit"])
 def test_every_model_maps_a_batch_to_scores_and_is_seeded_by_torch(name: str) -> None:
     torch.manual_seed(3)
     model = build(name, outputs=7).eval()
@@ -34,7 +34,9 @@ def test_every_model_maps_a_batch_to_scores_and_is_seeded_by_torch(name: str) ->
     ("name", "parameters"),
     [
         ("alexnet", 23_272_266),
+        ("cnn", 24_346),
         ("densenet121", 6_956_298),
+        ("resnet18", 11_173_962),
         ("resnet34", 21_282_122),  # a convolution in front of a norm has no bias
         ("vgg11", 9_750_922),
         ("vit", 2_689_738),
@@ -109,7 +111,9 @@ def test_vits_attention_is_that_of_the_definition() -> None:
         ("vgg11", (1024,), "vgg11 needs images"),
         ("alexnet", (3, 14, 32), "alexnet needs images of at least 15×15"),
         ("resnet34", (3, 7, 32), "resnet34 needs images of at least 8×8"),
+        ("resnet18", (3, 32, 7), "resnet18 needs images of at least 8×8"),
         ("densenet121", (3, 7, 32), "densenet121 needs images of at least 8×8"),
+        ("cnn", (3, 7, 32), "cnn needs images of at least 8×8"),
         ("vit", (64,), "vit needs images of at least 4×4"),
         ("vit", (3, 32, 30), "patches of 4×4 do not cover images of 32×30 pixels; set model.patch"),
     ],

@@ -227,6 +227,28 @@ def test_names_come_from_a_models_order_only_where_there_is_no_other_way(tmp_pat
     assert names == ["0.weight", "group 0, parameter 1", "group 0, parameter 2", "4.weight", "4.bias"]
 
 
+def test_blocks_are_named_by_their_numbers_where_the_order_is_lost(tmp_path: Path) -> None:
+    """safetensors sorts names: 10 stands before 2, and bias before weight."""
+    blocks = [nn.ModuleDict({"up": nn.Linear(4, 7), "a": nn.Linear(4, 4), "b": nn.Linear(4, 4)}) for _ in range(11)]
+    model = nn.ModuleDict({"h": nn.ModuleList(blocks)})
+    named = dict(model.named_parameters())
+    matrices = [name for name in named if name.endswith("weight")]
+    groups = [
+        {"params": [named[each] for each in matrices]},
+        {"params": [named[e] for e in named if e not in matrices]},
+    ]
+    optimizer = torch.optim.Adam(groups)
+    for parameter in named.values():
+        parameter.grad = torch.ones_like(parameter)
+    optimizer.step()
+    save_file(model.state_dict(), tmp_path / "model.safetensors")
+    torch.save(optimizer.state_dict(), tmp_path / "optimizer.pt")
+    expected = [name if ".up." in name else f"group 0, parameter {place}" for place, name in enumerate(matrices)]
+    vectors = [name for name in named if name not in matrices]
+    expected += [name if ".up." in name else f"group 1, parameter {place}" for place, name in enumerate(vectors)]
+    assert [layer.name for layer in only(tmp_path).layers] == expected
+
+
 class Harmful:
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -240,6 +262,7 @@ def adam_state(**entries: Any) -> dict[str, Any]:
     return {"state": {0: entries} if entries else {}, "param_groups": [group]}
 
 
+ADAM = adam_state(exp_avg_sq=torch.ones(3), step=4)
 BAD: dict[str, tuple[Any, str]] = {
     "a model alone": (mlp().state_dict(), "only 6 tensors of a model, such as 0.weight"),
     "nothing": ({"epoch": 3}, "no tensors either"),
@@ -253,6 +276,7 @@ BAD: dict[str, tuple[Any, str]] = {
         {"o": adam_state(), "hyper_parameters": argparse.Namespace(a=1)},
         r"argparse\.Namespace.*save the st",
     ),
+    "ε": ({**ADAM, "param_groups": [{**ADAM["param_groups"][0], "eps": float("nan")}]}, "group 0 has ε = nan, which"),
     "code": (Harmful(Path("never")), r"asks for \w+\.mkdir, which is refused"),
 }
 
@@ -266,6 +290,13 @@ def test_a_file_that_cannot_be_read_says_why(name: str, tmp_path: Path) -> None:
     assert not Path("never").exists()
 
 
+@pytest.mark.parametrize("steps", [-3.0, float("nan")])
+def test_steps_that_are_none_are_named(steps: float, tmp_path: Path) -> None:
+    torch.save(adam_state(exp_avg_sq=torch.ones(3), step=torch.tensor(steps)), tmp_path / "x.pt")
+    with pytest.raises(ObservationError, match=f"layer 'group 0, parameter 0': its state counts {steps:g} steps"):
+        only(tmp_path / "x.pt").bounds()
+
+
 def test_damaged_files_are_named(tmp_path: Path) -> None:
     _, optimizer, _ = trained()
     path = tmp_path / "x"
@@ -275,10 +306,19 @@ def test_damaged_files_are_named(tmp_path: Path) -> None:
     save_file(tensors, tmp_path / "safe")
     for name in ("zip", "old", "safe"):
         whole = (tmp_path / name).read_bytes()
-        for part in (0.1, 0.5, 0.99):
-            path.write_bytes(whole[: int(part * len(whole))])
+        for end in (16, *(int(part * len(whole)) for part in (0.1, 0.5, 0.99))):
+            path.write_bytes(whole[:end])
             with pytest.raises(ObservationError, match=r"x: is (damaged or )?truncated"):
                 read_checkpoint(path)
+    for shape, start in (([7], 0), ([2], -8), ("x", 0)):
+        header = {"state.w.exp_avg_sq": {"dtype": "F32", "shape": shape, "data_offsets": [start, start + 8]}}
+        text = json.dumps(header).encode()
+        path.write_bytes(len(text).to_bytes(8, "little") + text + bytes(8))
+        with pytest.raises(ObservationError, match=r"gives 'state.w.exp_avg_sq' no place in the file"):
+            read_checkpoint(path)
+    path.write_bytes(pickle.dumps({1, 2}, protocol=4))
+    with pytest.raises(ObservationError, match=r"or a pickle that torch.save did not write: Unsupported operand"):
+        read_checkpoint(path)
     for content in (b"", b"an ordinary text"):
         path.write_bytes(content)
         with pytest.raises(ObservationError, match="is no checkpoint that epsgrid reads"):

@@ -9,7 +9,7 @@ import torch
 from epsgrid.numerics.placement import Placement
 from epsgrid.observing.diagnosis import MOMENTUM_SGD, RECOVERED, SHORTENED, Alarm, Diagnosis, diagnose
 from epsgrid.observing.layers import Layer
-from epsgrid.observing.reading import LayerStatus, Reading
+from epsgrid.observing.reading import LayerStatus, Reading, histogram_of
 
 
 def reading(name: str, magnitudes: list[float], epsilon: float | None = 1e-8, placement: Placement | None = None):
@@ -20,8 +20,9 @@ def reading(name: str, magnitudes: list[float], epsilon: float | None = 1e-8, pl
     return Reading(layer, LayerStatus.MEASURED, values, 1.0, 100.0, placement or Placement.outside())
 
 
-def diagnosis(*readings: Reading, step: int = 100) -> Diagnosis:
-    return diagnose("Adam", step, readings)
+def diagnosis(*readings: Reading, step: int = 100, noise: tuple[str, ...] = ()) -> Diagnosis:
+    counted = [(each, None if each.values is None else histogram_of(each)) for each in readings]
+    return diagnose("Adam", step, counted, noise)
 
 
 FINE, SHORT, DROWNED = [1e-6] * 8, [1e-9] * 7 + [1e-7], [1e-10] * 8
@@ -64,11 +65,13 @@ def test_a_part_that_stalls_is_a_finding_though_the_mean_is_high():
 def test_it_fits_a_screen():
     many = [reading(f"{'a.very.long.module.name.' * 3}{number}.weight", SHORT) for number in range(40)]
     noise = tuple(f"conv{number}.bias" for number in range(5))
-    lines = str(diagnose("Adam", 12_345, [*many, reading("fine", FINE)], noise)).splitlines()
+    lines = str(diagnosis(*many, reading("fine", FINE), step=12_345, noise=noise)).splitlines()
     assert len(lines) <= 24 and max(map(len, lines)) <= 80
     assert lines[0] == "Adam, step 12,345, ε = 1e-8: 15 % of the entries adapt,"
     assert "Shortened in 40 of 41 layers:" in lines and "  and 28 more" in lines
     assert lines[-1] == "Left out as rounding noise: conv0.bias, conv1.bias, conv2.bias and 2 more."
+    groups = [reading(f"group{number}", FINE, 10.0**-number) for number in range(8, 20)]
+    assert str(diagnosis(*groups)).splitlines()[0] == "Adam, step 100, ε = 1e-19 to 1e-8: 100 % of the entries adapt,"
     quiet = str(diagnosis(reading("fine", FINE))).splitlines()
     assert quiet[-1] == "steps are 99 % of what they would be with ε → 0."
     assert str(diagnosis()) == "Adam, step 100: no layer has a second moment above zero."
@@ -78,7 +81,7 @@ def test_what_has_no_epsilon_or_does_not_move_is_no_part_of_it():
     unread = Reading(Layer("frozen", torch.zeros(2), None, "bias"), LayerStatus.FROZEN)
     found = diagnosis(reading("none", FINE, None), reading("still", [0.0, 0.0]), unread, reading("fine", FINE))
     assert [layer.name for layer in found.layers] == ["fine"]
-    left = diagnose("Adam", 1, [reading("noise", DROWNED), reading("fine", FINE)], ("noise",))
+    left = diagnosis(reading("noise", DROWNED), reading("fine", FINE), noise=("noise",))
     assert ([layer.name for layer in left.layers], left.left_out) == (["fine"], ("noise",))
 
 

@@ -16,6 +16,7 @@ from epsgrid.numerics.magnitudes import LayerStatistics
 from epsgrid.numerics.placement import Placement
 from epsgrid.numerics.series import Series
 from epsgrid.report.figures.curve import curve_numbers, draw_curve
+from epsgrid.report.figures.damping import damping_of_series, draw_damping
 from epsgrid.report.figures.histograms import _rows_that_fit, draw_histograms, histogram_numbers
 from epsgrid.report.figures.learning import draw_learning
 from epsgrid.report.figures.map import draw_map, map_numbers
@@ -195,6 +196,17 @@ def percentile_figure(kept: Series) -> Figure:
 def test_figures_over_time_are_legible(changes: dict[str, Any]) -> None:
     kept = series(**changes)
     assert_legible(percentile_figure(kept))
+
+
+@pytest.mark.parametrize("threshold", [1e-3, 1e2, 1e9])
+def test_damping_is_legible_however_short_the_steps(threshold: float) -> None:
+    named = [*kept_network(20), MadeUp("module.$x_1$.bias", "bias", 50, falling(-9.0))]
+    for layers in (named, named[-1:]):
+        numbers = damping_of_series(series(layers, threshold=threshold), Placement.outside())
+        assert numbers is not None
+        figure = draw_damping(numbers)
+        assert_legible(figure)
+        assert any("$x_1$" in each.get_text() and not each.get_parse_math() for each in figure.findobj(Text))
 
 
 def test_names_are_not_read_as_mathematics(tmp_path: Path) -> None:

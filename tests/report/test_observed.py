@@ -20,7 +20,7 @@ from tests.report.kept import probed, series, trusted
 from tests.report.simulate import compare, probe_record, simulate, trial_id, unpadded
 
 SMALL = {"rates": (1e-3,), "seeds": (0, 1), "narrowed": (1e-4, 1e-3), "conventional": (1e-8, 1e-3)}
-SEARCH, TRAINING = ["curve", "histograms"], ["percentiles", "percentiles-default"]
+SEARCH, TRAINING = ["curve", "histograms"], ["percentiles", "damping", "percentiles-default"]
 
 
 def watched(tmp_path: Path, seeds: dict[float, int], **changes: object) -> StoredExperiment:

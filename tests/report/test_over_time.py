@@ -9,8 +9,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from epsgrid.numerics.damping import damping_of
+from epsgrid.numerics.placement import Placement
 from epsgrid.report import table
-from epsgrid.report.figures.over_time import adaptable_numbers, drift, times_of, with_histograms
+from epsgrid.report.figures.damping import damping_of_series
+from epsgrid.report.figures.over_time import adaptable_numbers, dampings_of, drift, times_of, with_histograms
 from epsgrid.report.figures.percentiles import FRACTIONS, _pooled_percentiles, percentile_numbers
 from epsgrid.report.html import page
 from epsgrid.report.text import bounds as bounds_text
@@ -124,3 +127,32 @@ def test_time_is_in_epochs_only_where_all_snapshots_know_theirs() -> None:
     first, *others = kept.snapshots
     mixed = replace(kept, snapshots=(replace(first, epoch=None), *others))
     assert times_of(mixed) == ("step", {step: step for step in range(10, 100, 10)})
+
+
+@pytest.mark.parametrize("placement", [Placement.outside(), Placement.in_place(0.999, outer=1.0)])
+def test_damping_over_time_is_that_of_the_entries_at_the_epsilon_of_each_snapshot(placement: Placement) -> None:
+    """The magnitude that ε weighs as much as becomes that ε again; against each entry by itself."""
+    kept = series(threshold=1e-3)
+    for place, snapshot in enumerate(kept.snapshots):
+        found = dampings_of(kept, snapshot, placement)
+        for name, damping in found.items():
+            roots = roots_of(name, place)
+            expected = placement.damping(roots[roots > 0], placement.epsilon_from_magnitude(1e-3)).mean()
+            assert abs(damping.mean - expected) <= damping.error + 1e-6
+    assert (
+        dampings_of(kept, kept.snapshots[0], None) == dampings_of(series(threshold=None), kept.snapshots[0], None) == {}
+    )
+
+
+def test_the_figure_of_damping_has_the_layers_of_the_shortest_steps_and_only_where_they_are_short() -> None:
+    numbers = damping_of_series(series(threshold=1e-2), Placement.outside())
+    assert numbers is not None and (numbers.unit, len(numbers.total)) == ("epoch", 9)
+    least = [min(damping for _, damping in line) for line in numbers.layers.values()]
+    assert least == sorted(least) and 2 <= len(least) <= 4
+    last = series(threshold=1e-2).snapshots[-1].layers
+    found = [damping_of(layer.histogram, Placement.outside(), 1e-2) for layer in last if layer and layer.histogram]
+    moving = [each for each in found if each is not None]
+    total = sum(each.mean * each.moving for each in moving) / sum(each.moving for each in moving)
+    assert numbers.total[-1] == (9.0, pytest.approx(total))
+    assert damping_of_series(series(threshold=1e-12), Placement.outside()) is None
+    assert damping_of_series(series(snapshots=1, threshold=1e-2), Placement.outside()) is None

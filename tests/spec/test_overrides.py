@@ -34,6 +34,11 @@ def test_a_whole_section_is_replaced() -> None:
     assert spec.model.layers[0].width == 3
 
 
+def test_a_field_is_put_into_a_short_form() -> None:
+    schedule = override("training.schedule=cosine", "training.schedule.warmup=0.1").training.schedule
+    assert (schedule.kind, schedule.warmup, schedule.final) == ("cosine", 0.1, 0.0)
+
+
 def test_the_last_one_wins_over_others_and_the_file() -> None:
     assert override("training.epochs=2", "training.epochs=3").training.epochs == 3
     text = MINIMAL.replace("[1e-3]", "[-1, zwei]")

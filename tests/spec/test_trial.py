@@ -69,6 +69,9 @@ def test_whatever_can_change_a_trials_numbers_changes_the_id() -> None:
         "training.epochs=3",
         "training.batch_size=64",
         "training.schedule.factor=1",
+        "training.schedule.warmup=0.1",
+        "training.schedule=cosine",
+        "training.schedule={kind: cosine, final: 0.1}",
         "training.selection=test",
         "training.precision=bfloat16",
     )

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import json
 import re
+from typing import Any
 
+import pytest
 import yaml
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -55,3 +57,25 @@ def test_what_is_written_reads_back_as_an_equal_spec(label: str, epsilon: float,
 def test_equal_lists_are_written_out_not_aliased() -> None:
     spec = parse_spec(MINIMAL, overrides=["sweep.seeds=[1]", "model.layers=[{width: 3}, {width: 3}]"])
     assert "*" not in spec_to_yaml(spec)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "written"),
+    [
+        ("cosine", {"kind": "cosine", "warmup_steps": None, "final": 0.0}),
+        ("{kind: linear, warmup: 0.05}", {"kind": "linear", "warmup_steps": None, "warmup": 0.05, "final": 0.0}),
+        ("one_cycle", {"kind": "one_cycle", "warmup_steps": None, "warmup": 0.3, "final": 4e-6}),
+        ("{kind: one_cycle, warmup_steps: 9}", {"kind": "one_cycle", "warmup_steps": 9, "final": 4e-6}),
+        ("constant", {"kind": "constant", "warmup_steps": None}),
+        ("{factor: 0.5}", {"kind": "step", "milestones": [0.75], "factor": 0.5, "warmup_steps": None}),
+        (
+            "{kind: inverse_sqrt, warmup_steps: 9}",
+            {"kind": "inverse_sqrt", "milestones": [0.75], "factor": 0.1, "warmup_steps": 9},
+        ),
+    ],
+)
+def test_a_schedule_is_written_with_the_fields_of_its_kind(schedule: str, written: dict[str, Any]) -> None:
+    """Those of `step` and `inverse_sqrt` are what they were before there were others, for the ids of their trials."""
+    spec = parse_spec(MINIMAL, overrides=[f"training.schedule={schedule}"])
+    assert spec.model_dump(mode="json")["training"]["schedule"] == written
+    assert parse_spec(spec_to_yaml(spec)) == spec

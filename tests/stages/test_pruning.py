@@ -81,9 +81,7 @@ def test_hyperband_prunes_and_what_is_not_finite_is_passed_over():
 def test_without_optuna_it_says_what_to_install(spec_path, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "optuna", None)
     asked = resolve(spec_path, None, ["sweep.prune={}"], tmp_path / "runs")
-    with pytest.raises(
-        ExecutionError, match=r"sweep\.prune needs the package optuna .*pip install 'epsgrid\[optuna\]'"
-    ):
+    with pytest.raises(ExecutionError, match=r"optuna is needed by sweep\.prune .*`pip install 'epsgrid\[optuna\]'`"):
         train(asked)
     assert not asked.folder.root.exists()
 

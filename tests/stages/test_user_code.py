@@ -1,9 +1,11 @@
 """A sweep of a model of the user's: its code is part of what a trial is."""
 
+import sys
+
 import pytest
 
 from epsgrid import worker
-from epsgrid.errors import StoreError
+from epsgrid.errors import SpecError, StoreError
 from epsgrid.selection.evidence import counted
 from epsgrid.selection.load import load_experiment
 from epsgrid.stages import experiment
@@ -52,6 +54,22 @@ def test_after_an_edit_trials_are_others_and_every_command_says_what_changed(ask
     assert to_run(asked) == 0, "put back, the code finds its trials again"
 
 
+def test_modules_on_a_path_that_the_code_appends_itself_are_found_by_commands_that_need_not_import_it(
+    asking, user_code, monkeypatch
+):
+    append = f"import sys\n\nsys.path.append({str(user_code.folder / 'lib')!r})\n"
+    user_code.write("user_net.py", append + NET.replace("user_blocks", "user_library"))
+    user_code.write("lib/user_library.py", BLOCKS)
+    monkeypatch.setattr("sys.path", [*sys.path])
+    asked, before = asking(MODEL), [entry for entry in sys.path if not entry.endswith("lib")]
+    train(asked, "default")
+    for text, said in ((BLOCKS, ()), (TANH, ("user_library.py changed since 1 trial",))):
+        user_code.write("lib/user_library.py", text)
+        monkeypatch.setattr("sys.path", [*before])  # as in the next command
+        changes = status(asked.folder).changes
+        assert len(changes) == len(said) and all(map(str.startswith, changes, said))
+
+
 def test_shapes_that_the_text_does_not_show_make_another_trial(asked, user_code):
     path = user_code.folder / "width.txt"
     read = f"    from pathlib import Path\n\n    width = int(Path({str(path)!r}).read_text())\n"
@@ -91,13 +109,14 @@ def test_a_lazy_import_of_code_that_was_edited_during_the_trial_is_no_result(ask
         return run_trial(*arguments, **options)
 
     run_trial = worker.run_trial
-    monkeypatch.setattr(worker, "rehearse_job", lambda job: "")
+    monkeypatch.setattr(worker, "rehearse_job", lambda job: ("", 0, 0))
     monkeypatch.setattr(worker, "run_trial", train_after_an_edit)
     planned = plan_sweep(asked, "default", None)  # which builds the model
     user_code.forget()
-    summary = train(asked, "default")
-    assert planned.to_run == 1 and summary.counts == {"failed": 1}
-    assert "user_blocks.py was changed" in summary.failures[0].error
+    assert planned.to_run == 1
+    with pytest.raises(SpecError, match=r"user_blocks\.py was changed"):
+        train(asked, "default")
+    assert status(asked.folder).states["failed"] == 1
 
 
 def test_bounds_of_other_code_are_refused(asked, user_code):

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from sklearn.datasets import load_digits
 
 from epsgrid import tasks
+from epsgrid.data import bundled
 from epsgrid.errors import DataError
 from epsgrid.tasks import TaskPlugin, digits
 from tests.data.folders import write_folder
@@ -59,7 +59,7 @@ def test_all_digits_are_there_once_stratified_and_unchanged() -> None:
     assert images.train.pixels.shape == (1437, 1, 8, 8)
     assert images.test.pixels.shape == (360, 1, 8, 8)
     both = np.concatenate([images.train.pixels, images.test.pixels]).reshape(1797, 64)
-    assert sorted(map(tuple, both)) == sorted(map(tuple, load_digits().data.astype(np.uint8)))
+    assert sorted(map(tuple, both)) == sorted(map(tuple, bundled("digits")["images"].reshape(1797, 64)))
     assert images.classes == tuple("0123456789")
     assert set(np.bincount(images.test.labels)) <= {34, 35, 36, 37}
     assert images.checksum == "350c5f15440504110acc0bdd12e34920f821b1bcae4cd107d7e456a52256b79e"
@@ -73,7 +73,7 @@ from epsgrid import plugins
 for family in ("optimizers", "models", "tasks"):
     for name in plugins.names(family):
         plugins.load(family, name)
-assert not {"torch", "torchvision", "sklearn", "PIL", "pooch", "sentencepiece", "sacrebleu"} & set(sys.modules)
+assert not {"torch", "torchvision", "PIL", "pooch", "sentencepiece", "sacrebleu"} & set(sys.modules)
 for name, settings in (("cifar10", {"validation": 5}), ("synthetic", {}), ("digits", {}), ("nuclei", {})):
     task = plugins.load("tasks", name)
     task.prepare(task.Options(name=name, **settings))

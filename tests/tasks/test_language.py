@@ -36,7 +36,7 @@ def generated(words: int = 6, memory: int = 1, train: int = 4000, **settings: An
 
 def build(task: LanguageTask, name: str = "lstm", **settings: Any) -> torch.nn.Module:
     torch.manual_seed(0)
-    settings = {"embedding": 8, "hidden": 16, "layers": 1, **settings}
+    settings = {"layers": 1, **({} if name == "gpt" else {"embedding": 8, "hidden": 16}), **settings}
     return samples.build(name, task.inputs, task.outputs, **settings)
 
 
@@ -148,6 +148,24 @@ def test_evaluation_equals_word_by_word(name: str, columns: int, monkeypatch: py
     assert scores["perplexity"] == pytest.approx(math.exp(total / (len(ids) - 1)), rel=1e-5)
 
 
+def test_a_model_without_state_is_scored_as_it_is_trained() -> None:
+    """Each stretch of `sequence_length` words is read by itself, from the top of its column."""
+    task = generated(sequence_length=30, evaluation_columns=Columns(test=4))
+    model = build(task, "gpt", width=16, heads=2, layers=2).eval()
+    task.begin_epoch(model, 4)
+    batch = next(iter(task.batches(0, 0, 4)))
+    expected = torch.nn.functional.cross_entropy(model(batch.inputs).flatten(0, 1), batch.targets.flatten())
+    assert torch.equal(task.loss(model, batch), expected)
+    ids, total = task._held_out["test"], 0.0
+    with torch.inference_mode():
+        for column in range(0, 399, 100):
+            for start in range(column, min(column + 100, 399), 30):
+                end = min(start + 30, column + 100, 399)
+                logits = model(ids[start:end, None])[:, 0]
+                total += torch.nn.functional.cross_entropy(logits, ids[start + 1 : end + 1], reduction="sum").item()
+        assert task.evaluate(model, "test")["loss"] == pytest.approx(total / 399, rel=1e-5)
+
+
 def test_evaluation_leaves_the_carried_state_and_the_generators_alone() -> None:
     task = generated()
     model = build(task, "awd_lstm").train()
@@ -174,15 +192,17 @@ def train(task: LanguageTask, model: torch.nn.Module, epochs: int, rate: float) 
             optimizer.step()
 
 
-@pytest.mark.parametrize("memory", [1, 2])
-def test_training_approaches_the_best_possible_perplexity(memory: int) -> None:
+@pytest.mark.parametrize(
+    ("memory", "settings"), [(1, {"hidden": 24}), (2, {"hidden": 24}), (2, {"name": "gpt", "width": 32, "heads": 2})]
+)
+def test_training_approaches_the_best_possible_perplexity(memory: int, settings: dict[str, Any]) -> None:
     """The chain's own perplexity on the same words is the bound; counting words alone stays far above it."""
     task = generated(words=5, memory=memory, train=6000, sequence_length=20)
     ids = task._held_out["test"].numpy()
     best = synthetic_text._chain_perplexity(synthetic_text._draw_transition(5, seed=0), memory, ids)
     shares = np.bincount(task._train.numpy()) / len(task._train)
     counted = math.exp(-np.log(shares[ids]).mean())
-    model = build(task, hidden=24)
+    model = build(task, **settings)
     train(task, model, epochs=8, rate=2e-2)
     with torch.inference_mode():
         reached = task.evaluate(model.eval(), "test")["perplexity"]

@@ -193,7 +193,7 @@ def test_translations_stay_within_their_limits() -> None:
 
 def test_without_sacrebleu_the_task_is_refused_before_it_trains(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "sacrebleu", None)
-    with pytest.raises(ExecutionError, match=r"sacrebleu is needed .* pip install 'epsgrid\[translation\]'"):
+    with pytest.raises(ExecutionError, match=r"sacrebleu is needed here .*`pip install 'epsgrid\[translation\]'"):
         make()
 
 

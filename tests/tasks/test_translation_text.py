@@ -69,7 +69,7 @@ def test_a_vocabulary_the_text_cannot_give_is_refused() -> None:
 
 def test_without_sentencepiece_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "sentencepiece", None)
-    with pytest.raises(ExecutionError, match=r"sentencepiece is needed .* pip install 'epsgrid\[translation\]'"):
+    with pytest.raises(ExecutionError, match=r"sentencepiece is needed here .*`pip install 'epsgrid\[translation\]'"):
         load(write(tmp_path / "text"))
 
 

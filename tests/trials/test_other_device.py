@@ -33,6 +33,7 @@ STEPS = 3
 _FUSED = "_get_fused_kernels_supported_devices"
 
 SPECS = {
+    "resnet18": ("synthetic-resnet34", ("model={name: resnet18, width: 4}",)),
     "resnet34": ("synthetic-resnet34", ()),
     "densenet121": ("synthetic-densenet121", ()),
     "vit": ("synthetic-vit", ()),
@@ -44,6 +45,7 @@ SPECS = {
     "image folder": ("images-mlp", (f"task.root={REPOSITORY}/experiments/smoke/generated-shapes",)),
     "lstm": ("ptb-stand-in", ()),
     "awd_lstm": ("ptb-stand-in", ("model={name: awd_lstm, layers: 2, embedding: 8, hidden: 12}",)),
+    "gpt": ("ptb-stand-in", ("model={name: gpt, width: 16, layers: 1, parametrization: mup, base_width: 8}",)),
     "transformer": ("translation-stand-in", ()),
 }
 

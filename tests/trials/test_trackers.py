@@ -116,5 +116,5 @@ def test_how_a_trial_ended_is_logged(experiment, monkeypatch):
 def test_what_is_not_installed_is_reported_before_anything_runs(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     trackers.require_installed([])
-    with pytest.raises(ExecutionError, match=r"wandb cannot be imported .*pip install 'epsgrid\[wandb\]'"):
+    with pytest.raises(ExecutionError, match=r"wandb is needed here .*pip install 'epsgrid\[wandb\]'"):
         trackers.require_installed(["wandb"])

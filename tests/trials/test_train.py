@@ -4,13 +4,15 @@ import pytest
 import torch
 
 from epsgrid import optimizers
-from epsgrid.spec.model import Schedule
+from epsgrid.errors import StoreError
+from epsgrid.store.atomic import write_bytes
 from epsgrid.store.paths import TrialFolder
 from epsgrid.store.records import EpochRecord, Scores, read_epochs
 from epsgrid.tasks import Metric
+from epsgrid.trials import checkpoint
 from epsgrid.trials.building import seed_epoch
 from epsgrid.trials.device import computes_in_bfloat16, one_thread
-from epsgrid.trials.train import _best_epoch, _learning_rate_at, _Run
+from epsgrid.trials.train import _best_epoch, _Run, score
 from tests.trials.conftest import make_setting
 
 
@@ -93,6 +95,25 @@ def test_a_checkpoint_of_another_trial_is_not_used(setting, tmp_path):
     assert "another trial" in setting.warnings[0]
 
 
+def test_a_checkpoint_that_cannot_be_written_ends_no_training_and_leaves_the_one_before(setting, tmp_path, monkeypatch):
+    whole, written = setting.train(tmp_path / "whole"), []
+
+    def full(path, content):
+        if written:
+            raise StoreError(f"cannot write {path}: the disk is full")
+        written.append(path)
+        write_bytes(path, content)
+
+    monkeypatch.setattr(checkpoint, "write_bytes", full)
+    assert without_times(setting.train(tmp_path / "trial")) == without_times(whole)
+    assert [line.partition(": ")[2] for line in setting.warnings] == [
+        "the disk is full; training goes on without this checkpoint"
+    ]
+    folder = TrialFolder(tmp_path / "trial")
+    assert checkpoint.load_checkpoint(folder.checkpoint, setting.trial().id).epoch == 1
+    assert without_times(setting.train(tmp_path / "trial")) == without_times(whole), "it goes on from there"
+
+
 def test_a_diverged_trial_is_a_result_and_ends_early(tmp_path):
     setting = make_setting("optimizer=sgdm", "training.epochs=50")
     result = setting.train(tmp_path / "trial", setting.trial(learning_rate=1e30, epsilon=None))
@@ -151,8 +172,8 @@ def test_average_of_the_last_epochs_is_scored(tmp_path):
                 run.train_epoch(lambda: False)
         weights.append({name: value.double() for name, value in run.model.state_dict().items()})
     run.model.load_state_dict({name: (value + weights[1][name]) / 2 for name, value in weights[0].items()})
-    assert whole.test == run.scores("test")
-    assert whole.validation == run.scores("validation")
+    assert whole.test == score(run.task, run.model, "test")
+    assert whole.validation == score(run.task, run.model, "validation")
     assert whole.selected_epoch is None
     setting.stop(tmp_path / "stopped", 40)
     assert without_times(setting.train(tmp_path / "stopped")) == without_times(whole)
@@ -174,18 +195,3 @@ def test_bfloat16_trains(tmp_path):
     result = setting.train(tmp_path / "trial")
     assert result.state == "done"
     assert result.validation.metric > 0.5
-
-
-def test_every_milestone_multiplies_once_more():
-    schedule = Schedule(milestones=(0.3, 0.6, 0.8), factor=0.2)
-    rates = [_learning_rate_at(1.0, schedule, epoch, 10) for epoch in range(10)]
-    assert rates == pytest.approx([1, 1, 1, 0.2, 0.2, 0.2, 0.04, 0.04, 0.008, 0.008])
-    published = [_learning_rate_at(1e-3, Schedule(), epoch, 200) for epoch in range(200)]
-    assert published == pytest.approx([1e-3] * 150 + [1e-4] * 50)
-    assert _learning_rate_at(0.5, Schedule(), 0, 1) == 0.5, "a single epoch keeps the base rate"
-
-
-def test_inverse_root_rises_to_the_base_and_falls_with_the_root():
-    schedule = Schedule(kind="inverse_sqrt", warmup_steps=4)
-    rates = [_learning_rate_at(8.0, schedule, 0, 1, step) for step in (0, 1, 2, 3, 4, 15, 63)]
-    assert rates == pytest.approx([2, 4, 6, 8, 8 * (4 / 5) ** 0.5, 4, 2])

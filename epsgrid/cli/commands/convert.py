@@ -13,7 +13,7 @@ from epsgrid.cli.tables import show, table
 from epsgrid.errors import SpecError
 from epsgrid.numerics import placement as numerics
 from epsgrid.numerics.placement import OutOfRangeError, Placement
-from epsgrid.numerics.precision import underflow_warning
+from epsgrid.numerics.precision import power, underflow_warning
 from epsgrid.optimizers._conversion import convertible, placement_of
 
 
@@ -75,15 +75,15 @@ def convert(
     if target:
         there, converted = found[target]
         assert converted is not None
-        print(f"{converted:.6g}")
+        print(power(converted, 6))
         hint("the same in the long run:" if step is None else f"the same at step {step:,}:")
         for name, placement, value in ((source, place, epsilon), (target, there, converted)):
-            hint(f"  {name}: ε = {value:.6g} {placement.description}")
+            hint(f"  {name}: ε = {power(value, 6)} {placement.description}")
     else:
         rows = []
         for name, (there, found_value) in found.items():
             missing = "needs --step" if math.isinf(there.per_gradient) else "out of range"
-            rows.append((name, missing if found_value is None else f"{found_value:.6g}", there.description))
+            rows.append((name, missing if found_value is None else power(found_value, 6), there.description))
         show(table(("optimizer", "ε", "where it enters"), rows, (0, 1, 2)))
     for line in warnings:
         err().print(f"warning: {line}", markup=False)

@@ -14,9 +14,14 @@ from epsgrid.errors import SpecError
 from epsgrid.exporters._space import Kind
 from epsgrid.numerics.bounds import BoundsChoice
 from epsgrid.numerics.groups import GroupsBy
+from epsgrid.numerics.precision import power
 from epsgrid.selection.load import code_changes, code_now, read_experiment
 from epsgrid.stages import export as stage
 from epsgrid.stages.experiment import find_run
+
+_PredictedOption = Annotated[
+    bool, typer.Option("--predicted", help="The bounds that `probe --vary KEY=LIST --predict N` predicted last.")
+]
 
 
 def export_bounds(
@@ -27,6 +32,7 @@ def export_bounds(
         BoundsChoice | None,
         typer.Option(help="Without entries that are only rounding noise, or as published.  [spec: sweep.bounds]"),
     ] = None,
+    predicted: _PredictedOption = False,
     framework: Annotated[
         str | None,
         typer.Option(
@@ -55,12 +61,13 @@ def export_bounds(
         to,
         space,
         bounds=bounds,
+        predicted=predicted,
         framework=framework,
         epsilon_name=epsilon_name,
         learning_rate_name=lr_name,
     )
     sys.stdout.write(text)
-    for sentence in code_changes(folder, code_now(read_experiment(folder))):
+    for sentence in code_changes(folder, code_now(folder, read_experiment(folder))):
         note(sentence)
     trust = found.measured["reliability"]
     if trust is not None and trust["verdict"] != "high":
@@ -72,6 +79,7 @@ def export_bounds(
 def export_groups(
     run: RunArgument = None,
     by: Annotated[GroupsBy, typer.Option(help="An ε for each kind of layer, or for each layer.")] = "kind",
+    predicted: _PredictedOption = False,
     epsilon: Annotated[
         float | None,
         typer.Option(metavar="EPS", help="The ε that all layers have now.  [default: the spec's default_epsilon]"),
@@ -85,8 +93,8 @@ def export_groups(
     Each group gets the largest ε, a power of ten, that does not shorten its steps; comments say what that changes.
     """
     if epsilon is not None and not 0 < epsilon < math.inf:
-        raise SpecError(f"--epsilon: expected a positive finite number, got {epsilon:g}")
-    _, text = stage.export_groups(find_run(run or out, runs), by, epsilon)
+        raise SpecError(f"--epsilon: expected a positive finite number, got {power(epsilon)}")
+    _, text = stage.export_groups(find_run(run or out, runs), by, epsilon, predicted=predicted)
     sys.stdout.write(text)
     if not quiet:
         hint("Next: save it as groups.py and call torch.optim.Adam(groups.param_groups(model), lr=...)")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,9 +16,10 @@ from epsgrid.cli.options import RUNS, AllLayersOption, JsonOption, OutOption, Qu
 from epsgrid.cli.tables import show
 from epsgrid.codec import to_document
 from epsgrid.errors import ExitCode
+from epsgrid.numerics.damping import Damping, pooled
 from epsgrid.numerics.series import Series
-from epsgrid.report.figures.over_time import drift, with_histograms
-from epsgrid.selection.formatting import power
+from epsgrid.report.figures.over_time import dampings_of, drift, with_histograms
+from epsgrid.selection.formatting import percent, power
 from epsgrid.spec.trial import model_label
 from epsgrid.stages import inspect as stage
 from epsgrid.stages.experiment import find_run
@@ -116,6 +118,11 @@ def _parts(seen: Inspected, step: int | None, *, all_layers: bool) -> list[Rende
             epoch = "" if chosen.epoch is None else f", epoch {round(chosen.epoch, 2):g}"
             shown += [f"at step {chosen.step:,}{epoch}:", ""]
             shown += snapshot_layers(series, chosen, setters, all_layers=all_layers)
+            dampings = dampings_of(series, chosen, seen.placement)
+            if (total := pooled(dampings.values())) is not None:
+                least = min(dampings, key=lambda name: dampings[name].mean)
+                steps = f"damping: steps are {percent(total.mean)} of those at ε → 0"
+                shown += ["", f"{steps}, least in {least}: {percent(dampings[least].mean)}"]
         if moved:
             ends = [f"{power(row.low)} … {power(row.high)} at step {row.step:,}" for row in (moved[0], moved[-1])]
             probed = f"; probed: {power(bounds.low.magnitude)} … {power(bounds.high.magnitude)}" if bounds else ""
@@ -131,6 +138,7 @@ def _parts(seen: Inspected, step: int | None, *, all_layers: bool) -> list[Rende
 def _document(seen: Inspected) -> dict[str, Any]:
     series, bounds = seen.series, seen.bounds
     snapshots = series.snapshots if series else ()
+    dampings = [dampings_of(series, each, seen.placement) for each in snapshots] if series else []
     return {
         "experiment": str(seen.folder.root),
         "optimizer": seen.experiment.spec["optimizer"]["name"],
@@ -138,14 +146,14 @@ def _document(seen: Inspected) -> dict[str, Any]:
         "bounds": None if bounds is None else {"low": to_document(bounds.low), "high": to_document(bounds.high)},
         "snapshots": [{"step": each.step, "epoch": each.epoch, "threshold": each.threshold} for each in snapshots],
         "fractions": list(series.fractions) if series else [],
-        "layers": [_layer(seen, series, name) for name in series.names] if series else [],
+        "layers": [_layer(seen, series, name, dampings) for name in series.names] if series else [],
         "bounds_over_time": [to_document(row) for row in drift(series, bounds)] if series else [],
         "observed_trials": [cell.id for cell in seen.observed],
     }
 
 
-def _layer(seen: Inspected, series: Series, name: str) -> dict[str, Any]:
-    """Return one layer: its percentiles at each snapshot, null where it has none; its adaptable share by step."""
+def _layer(seen: Inspected, series: Series, name: str, dampings: Sequence[dict[str, Damping]]) -> dict[str, Any]:
+    """Return one layer: percentiles and damping at each snapshot, null where it has none; adaptable share by step."""
     index = series.names.index(name)
     held = [snapshot.layers[index] for snapshot in series.snapshots]
     return {
@@ -156,4 +164,5 @@ def _layer(seen: Inspected, series: Series, name: str) -> dict[str, Any]:
         "nonfinite": [None if one is None else one.nonfinite for one in held],
         "percentiles": [list(one.quantiles) if one is not None and one.quantiles else None for one in held],
         "adaptable": series.adaptable(name) if seen.trial else [],
+        "damping": [each[name].mean if name in each else None for each in dampings],
     }

@@ -1,32 +1,87 @@
-"""`epsgrid show SPEC` and `epsgrid list [FAMILY]`."""
+"""`epsgrid show SPEC`, `epsgrid init [TASK]`, `epsgrid schema` and `epsgrid list [FAMILY]`."""
 
 from __future__ import annotations
 
 import inspect
+import json as json_text
+import re
 import sys
 import textwrap
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from epsgrid import plugins
-from epsgrid.cli.console import out, print_json
-from epsgrid.cli.options import JsonOption, OverrideOption, SpecArgument
-from epsgrid.errors import UnknownNameError
+from epsgrid.cli.console import hint, out, print_json
+from epsgrid.cli.options import JsonOption, OverrideOption, a_spec
+from epsgrid.errors import SpecError, UnknownNameError
 from epsgrid.spec.loading import load_spec
+from epsgrid.spec.schema import first_spec, reference, spec_schema
 from epsgrid.spec.writing import spec_to_yaml
 
 _FAMILIES = ("tasks", "models", "optimizers", "grids", "executors")
 _MACHINE = "machine"
+_SCHEMA = "epsgrid.schema.json"
 
 
-def show(spec: SpecArgument, override: OverrideOption = None, json: JsonOption = False) -> None:
+def show(
+    spec: Annotated[
+        Path | None, typer.Argument(metavar="SPEC", callback=a_spec, help="YAML spec of the experiment.")
+    ] = None,
+    override: OverrideOption = None,
+    as_reference: Annotated[
+        bool, typer.Option("--reference", help="Print what every key of a spec means, in Markdown; needs no SPEC.")
+    ] = False,
+    json: JsonOption = False,
+) -> None:
     """Print the effective spec: every default filled in, every override applied."""
+    if as_reference:
+        sys.stdout.write(reference())
+        return
+    if spec is None:
+        raise SpecError("a YAML spec is expected, as in `epsgrid show spec.yaml`; `epsgrid init` writes one")
     loaded = load_spec(spec, override or ())
     if json:
         print_json({"spec": loaded.model_dump(mode="json")})
     else:
         sys.stdout.write(spec_to_yaml(loaded))
+
+
+def init(
+    task: Annotated[
+        str,
+        typer.Argument(
+            metavar="TASK",
+            autocompletion=lambda: plugins.names("tasks"),
+            help="A task, see `epsgrid list tasks`; or your own, as package.module:NAME.",
+        ),
+    ] = "digits",
+    file: Annotated[Path | None, typer.Argument(metavar="FILE", help="Where to write.  [default: TASK.yaml]")] = None,
+) -> None:
+    """Write a spec to start from, with a comment at every key; nothing is overwritten."""
+    file = file or Path(f"{task.rpartition(':')[2]}.yaml")
+    text = first_spec(task, re.sub(r"^[^A-Za-z0-9]+|[^A-Za-z0-9._-]", "", file.stem) or "experiment")
+    try:
+        with file.open("x", encoding="utf-8") as written:
+            written.write(text)
+    except FileExistsError:
+        raise SpecError(f"{file} exists; name another file: `epsgrid init {task} FILE`") from None
+    print(file)
+    stages = ("sweep", "report") if plugins.load("tasks", task).Options.trains_itself else ("probe", "sweep", "report")
+    commands = "\n".join(f"  epsgrid {stage}{'' if place else f' {file}'}" for place, stage in enumerate(stages))
+    hint(
+        f"Next: edit it, then\n{commands}\n"
+        "For completion in an editor that has a YAML language server:\n"
+        f"  epsgrid schema > {_SCHEMA}   and, as the first line of the spec:\n"
+        f"  # yaml-language-server: $schema={_SCHEMA}"
+    )
+
+
+def schema() -> None:
+    """Print the JSON schema of a spec, by which editors complete and check it."""
+    json_text.dump(spec_schema(), sys.stdout, indent=1)
+    sys.stdout.write("\n")
 
 
 def list_plugins(

@@ -169,7 +169,7 @@ def _check_together(grid: GridChoice | None, batch_sizes: str | None, further: F
     for name in ("learning_rate", "epsilon"):
         value = only_batches[name]
         if value is not None and not 0 < value < math.inf:
-            raise SpecError(f"--{name.replace('_', '-')}: expected a positive finite number, got {value:g}")
+            raise SpecError(f"--{name.replace('_', '-')}: expected a positive finite number, got {power(value)}")
 
 
 def train(

@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from epsgrid.numerics.bounds import EpsilonBounds
+from epsgrid.numerics.damping import Damping, damping_of
 from epsgrid.numerics.magnitudes import TAIL_FRACTION
+from epsgrid.numerics.placement import Placement
 from epsgrid.numerics.series import Series, Snapshot
 
 TimeUnit = Literal["epoch", "step"]
@@ -48,6 +50,19 @@ def times_of(series: Series) -> tuple[TimeUnit, dict[int, float]]:
 def with_histograms(series: Series) -> tuple[Snapshot, ...]:
     """Return the snapshots that hold a histogram of some layer; the others hold percentiles only."""
     return tuple(s for s in series.snapshots if any(layer and layer.histogram for layer in s.layers))
+
+
+def dampings_of(series: Series, snapshot: Snapshot, placement: Placement | None) -> dict[str, Damping]:
+    """Return by name the damping of the layers at a snapshot, by the ε it was trained with; empty where none is known.
+
+    `placement` is that of the optimizer; a layer without histogram or moving entries is left out.
+    """
+    if placement is None or snapshot.threshold is None:
+        return {}
+    epsilon = placement.epsilon_from_magnitude(snapshot.threshold)
+    held = zip(series.names, snapshot.layers, strict=True)
+    found = {name: damping_of(layer.histogram, placement, epsilon) for name, layer in held if layer and layer.histogram}
+    return {name: damping for name, damping in found.items() if damping is not None}
 
 
 def kinds_of(series: Series) -> dict[str, tuple[int, ...]]:
