@@ -1,22 +1,16 @@
 """Sweep one training function by epsgrid, Ray Tune and Optuna, and kill each in the middle: run on demand.
 
-    python scripts/bench_function.py
-
-The same grid of learning rate × ε × seed with the same function, one torch thread a trial and one trial a core. Each way
-is a program of its own, timed from outside, start-up included; then it is started once more, killed by SIGKILL when half
-of the trainings have ended, and started again as its manual says that one goes on:
-
-    epsgrid   the same call of `epsgrid.sweep`; the function keeps its state in `trial.folder`
-    ray       Ray Tune's grid_search, and `Tuner.restore`; the function keeps its state in a checkpoint of its report
-    optuna    Optuna's GridSampler with an SQLite file, the same study loaded; a trial has no place for a state
-
-Printed are wall seconds, epochs that were trained twice, points of the grid without a result, trainings whose result is
-another one than without the kill, and results that are there twice. A way that does not end in time is ended and left out.
+Each way is a program of its own, a trial on each core, timed with its start-up. Then it is started once more, killed by
+SIGKILL when half of the trainings have ended, and started again as its manual says: epsgrid by the same call, a trial's
+state in its folder; Ray Tune by `Tuner.restore`, the state in a report's checkpoint; Optuna by the same study of an
+SQLite file, where a trial has no place for a state. Printed are, of the killed one, epochs that were trained twice,
+points without a result or with another one, and results that are there twice.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib.util
 import itertools
 import json
@@ -35,21 +29,18 @@ import torch
 from bench_sweep import CORES, HERE
 from torch.nn import functional as F
 
-POINTS = [
-    {"lr": lr, "eps": eps, "seed": seed}
-    for seed, lr, eps in itertools.product((0, 1), (1e-3, 3e-3, 1e-2), (1e-8, 1e-4, 1e-2))
-]
-EPOCHS = 8
-WAYS = ("epsgrid", "ray", "optuna")
+GRID = {"eps": (1e-8, 1e-4, 1e-2), "lr": (1e-3, 3e-3, 1e-2), "seed": (0, 1)}
+POINTS = [dict(zip(GRID, values, strict=True)) for values in itertools.product(*GRID.values())]
+EPOCHS, LIMIT_S = 8, 900.0
+
+State = dict[str, Any] | None
+Found = list[tuple[str, float]]  # points, as JSON, and their accuracies
 
 
-def train(
-    point: dict[str, Any], state: dict[str, Any] | None, after: Callable[[int, float, dict[str, Any]], None]
-) -> float:
-    """Train a point from a state, or from its initial weights; `after` gets every epoch, its score and the state."""
+def train(point: dict[str, Any], state: State, after: Callable[[int, float, State], None]) -> float:
+    """Train a point from a state, or from its initial weights; `after` gets each epoch, its score and the state."""
     torch.set_num_threads(1)
-    draw = torch.Generator().manual_seed(0)
-    inputs = torch.randn(6000, 64, generator=draw)
+    inputs = torch.randn(6000, 64, generator=torch.Generator().manual_seed(0))
     labels = (inputs[:, :8] * inputs[:, 8:16]).argmax(1)
     torch.manual_seed(point["seed"])
     model = torch.nn.Sequential(torch.nn.Linear(64, 512), torch.nn.ReLU(), torch.nn.Linear(512, 8))
@@ -58,7 +49,7 @@ def train(
     if state is not None:
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
-        first, accuracy = state["epoch"], state["accuracy"]
+        accuracy, first = state["accuracy"], state["epoch"] + 1
     for epoch in range(first, EPOCHS):
         order = torch.randperm(5000, generator=torch.Generator().manual_seed(1000 * point["seed"] + epoch))
         for rows in order.split(50):
@@ -68,8 +59,8 @@ def train(
         accuracy = float((model(inputs[5000:]).argmax(1) == labels[5000:]).float().mean())
         with Path(os.environ["JOURNAL"]).open("a") as journal:
             journal.write(json.dumps([point, epoch]) + "\n")
-        states = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
-        after(epoch, accuracy, {**states, "epoch": epoch + 1, "accuracy": accuracy})
+        now = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "epoch": epoch, "accuracy": accuracy}
+        after(epoch, accuracy, now)
     return accuracy
 
 
@@ -77,54 +68,44 @@ def train_epsgrid(trial: Any) -> float:
     """Train a trial of epsgrid."""
     kept = trial.folder / "state.pt"
 
-    def after(epoch: int, accuracy: float, state: dict[str, Any]) -> None:
+    def after(epoch: int, accuracy: float, state: State) -> None:
         torch.save(state, kept.with_suffix(".new"))
         kept.with_suffix(".new").replace(kept)
         trial.report(accuracy, epoch)
 
-    point = {"lr": trial.learning_rate, "eps": trial.epsilon, "seed": trial.seed}
+    point = {"eps": trial.epsilon, "lr": trial.learning_rate, "seed": trial.seed}
     return train(point, torch.load(kept) if kept.exists() else None, after)
 
 
-def be_epsgrid(folder: Path, *, again: bool) -> list[tuple[str, float]]:
+def be_epsgrid(folder: Path, *, again: bool) -> Found:
     """Be the program that sweeps with epsgrid; it is the same one again."""
     import epsgrid
 
-    rates, epsilons, seeds = (sorted({point[name] for point in POINTS}) for name in ("lr", "eps", "seed"))
-    results = epsgrid.sweep(
-        train_epsgrid,
-        learning_rates=rates,
-        epsilons=epsilons,
-        seeds=seeds,
-        grid="narrowed",
-        epochs=EPOCHS,
-        out=folder / "run",
-    )
-    rows = ({"lr": row["learning_rate"], "eps": row["epsilon"], "seed": row["seed"], **row} for row in results)
-    return [(key({name: row[name] for name in POINTS[0]}), row["validation"]) for row in rows if row["state"] == "done"]
+    grid = {"epsilons": GRID["eps"], "learning_rates": GRID["lr"], "seeds": GRID["seed"], "grid": "narrowed"}
+    results = epsgrid.sweep(train_epsgrid, epochs=EPOCHS, out=folder / "run", **grid)
+    names = {"epsilon": "eps", "learning_rate": "lr", "seed": "seed"}
+    return [(json.dumps({short: row[name] for name, short in names.items()}), row["validation"]) for row in results]
 
 
-def be_ray(folder: Path, *, again: bool) -> list[tuple[str, float]]:
+def be_ray(folder: Path, *, again: bool) -> Found:
     """Be the program that tunes with Ray, or goes on."""
     os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": str(HERE), "RAY_AIR_NEW_OUTPUT": "0"}
     import ray
     from ray import tune
 
-    ray.init(
-        address="local", num_cpus=CORES, include_dashboard=False, _node_ip_address="127.0.0.1", log_to_driver=False
-    )
+    ray.init("local", num_cpus=CORES, include_dashboard=False, _node_ip_address="127.0.0.1", log_to_driver=False)
 
     def one(config: dict[str, Any]) -> None:
         import bench_function
 
-        def after(epoch: int, accuracy: float, state: dict[str, Any]) -> None:
+        def after(epoch: int, accuracy: float, state: State) -> None:
             with tempfile.TemporaryDirectory() as place:
                 torch.save(state, Path(place) / "state.pt")
                 tune.report({"accuracy": accuracy}, checkpoint=tune.Checkpoint.from_directory(place))
 
-        found, state = tune.get_checkpoint(), None
-        if found is not None:
-            with found.as_directory() as place:
+        kept, state = tune.get_checkpoint(), None
+        if kept is not None:
+            with kept.as_directory() as place:
                 state = torch.load(Path(place) / "state.pt")
         bench_function.train(config["point"], state, after)
 
@@ -134,121 +115,88 @@ def be_ray(folder: Path, *, again: bool) -> list[tuple[str, float]]:
     else:
         run = tune.RunConfig(storage_path=str(folder), name="run", verbose=0)
         tuner = tune.Tuner(trainable, param_space={"point": tune.grid_search(POINTS)}, run_config=run)
-    return [
-        (key(found.config["point"]), found.metrics["accuracy"]) for found in tuner.fit() if "accuracy" in found.metrics
-    ]
+    ended = (each for each in tuner.fit() if "accuracy" in each.metrics)
+    return [(json.dumps(each.config["point"]), each.metrics["accuracy"]) for each in ended]
 
 
-def be_optuna(folder: Path, *, again: bool) -> list[tuple[str, float]]:
+def be_optuna(folder: Path, *, again: bool) -> Found:
     """Be the program that tunes with Optuna, or goes on."""
     import optuna
-
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    numbers = list(range(len(POINTS)))
 
     def objective(trial: Any) -> float:
         return train(POINTS[trial.suggest_categorical("point", numbers)], None, lambda *told: None)
 
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    numbers = list(range(len(POINTS)))
+    sampler, storage = optuna.samplers.GridSampler({"point": numbers}), f"sqlite:///{folder / 'study.db'}"
     study = optuna.create_study(
-        storage=f"sqlite:///{folder / 'study.db'}",
-        study_name="run",
-        sampler=optuna.samplers.GridSampler({"point": numbers}),
-        direction="maximize",
-        load_if_exists=again,
+        storage=storage, study_name="run", sampler=sampler, direction="maximize", load_if_exists=again
     )
     study.optimize(objective, n_jobs=CORES)  # until the sampler says that the grid is trained
-    return [(key(POINTS[each.params["point"]]), each.value) for each in study.trials if each.value is not None]
+    return [(json.dumps(POINTS[each.params["point"]]), each.value) for each in study.trials if each.value is not None]
 
 
-def key(point: dict[str, Any]) -> str:
-    """Return the name of a point."""
-    return json.dumps(point, sort_keys=True)
+ROLES = {"epsgrid": be_epsgrid, "ray": be_ray, "optuna": be_optuna}
 
 
-def run(way: str, folder: Path, limit_s: float, *, again: bool = False, kill_after: int = 0) -> tuple[float, list[Any]]:
-    """Run the program of a way to its end, or kill it after some trainings; return its seconds and what it found.
-
-    Raises TimeoutExpired where it takes longer than the limit; nothing of it is left then, nor after a kill.
-    """
-    journal, printed = folder / "journal", folder / "results.json"
-    command = [
-        sys.executable,
-        str(Path(__file__)),
-        "--as",
-        way,
-        "--folder",
-        str(folder),
-        *(["--again"] if again else []),
-    ]
+def run(way: str, folder: Path, *options: str, kill_after: int = len(POINTS) + 1) -> tuple[float, Found]:
+    """Run the program of a way to its end, or kill it after some trainings; return its seconds and what it found."""
+    journal, start = folder / "journal", time.monotonic()
+    journal.touch()
+    command = [sys.executable, str(Path(__file__)), "--as", way, "--folder", str(folder), *options]
     environment = {**os.environ, "JOURNAL": str(journal), "OMP_NUM_THREADS": "1"}
-    start = time.monotonic()
     with (folder / "log.txt").open("ab") as log:
         process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
     try:
         while process.poll() is None:
-            ended = (
-                sum(json.loads(line)[1] == EPOCHS - 1 for line in journal.read_text().splitlines()) if kill_after else 0
-            )
-            if kill_after and ended >= kill_after:
+            if sum(line.endswith(f" {EPOCHS - 1}]") for line in journal.read_text().splitlines()) >= kill_after:
                 process.kill()
-                time.sleep(5)  # what it started ends by itself, or not
+                time.sleep(5)  # in which what it started ends by itself, or not
                 return time.monotonic() - start, []
-            if time.monotonic() - start > limit_s:
-                raise subprocess.TimeoutExpired(command, limit_s)
+            if time.monotonic() - start > LIMIT_S:
+                raise subprocess.TimeoutExpired(command, LIMIT_S)
             time.sleep(0.1)
     finally:
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
         process.wait()
-    if process.returncode:
-        raise SystemExit(f"{way}: {(folder / 'log.txt').read_text()[-2000:]}")
-    return time.monotonic() - start, json.loads(printed.read_text())
-
-
-def row(way: str, limit_s: float) -> str:
-    """Return what a way did, undisturbed and killed, as a row of the table."""
-    with (
-        tempfile.TemporaryDirectory(prefix="bench-", ignore_cleanup_errors=True) as whole,
-        tempfile.TemporaryDirectory(prefix="bench-", ignore_cleanup_errors=True) as killed,
-    ):
-        for folder in (whole, killed):
-            (Path(folder) / "journal").touch()
-        seconds, results = run(way, Path(whole), limit_s)
-        before, _ = run(way, Path(killed), limit_s, kill_after=len(POINTS) // 2)
-        after, again = run(way, Path(killed), limit_s, again=True)
-        epochs = Counter((Path(killed) / "journal").read_text().splitlines())
-    found, counted = dict(again), Counter(name for name, _ in again)
-    differ = sum(found[name] != score for name, score in results if name in found)
-    missing = len({key(point) for point in POINTS} - found.keys())
-    cells = (f"{seconds:.0f}", f"{before:.0f} + {after:.0f}", sum(epochs.values()) - len(epochs), missing, differ)
-    return f"| {way} | {' | '.join(map(str, cells))} | {sum(counted.values()) - len(counted)} |"
+    assert not process.returncode, (folder / "log.txt").read_text()[-2000:]
+    return time.monotonic() - start, json.loads((folder / "results.json").read_text())
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--ways", nargs="+", choices=WAYS, default=WAYS)
-    parser.add_argument("--limit", type=float, default=600.0, help="seconds that one program may take")
-    parser.add_argument("--as", dest="role", choices=WAYS, help=argparse.SUPPRESS)
+    """Compare the ways that are installed, or be one of them."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--as", dest="role", choices=ROLES, help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--again", action="store_true", help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.role:
-        found = {"epsgrid": be_epsgrid, "ray": be_ray, "optuna": be_optuna}[asked.role](asked.folder, again=asked.again)
+        found = ROLES[asked.role](asked.folder, again=asked.again)
         (asked.folder / "results.json").write_text(json.dumps(found))
         return
     print(f"{len(POINTS)} trainings of {EPOCHS} epochs on {CORES} cores\n")
-    print("| way | wall s | killed + again, s | epochs twice | points missing | differ | results twice |")
-    print("| --- | ---: | ---: | ---: | ---: | ---: | ---: |", flush=True)
-    for way in asked.ways:
-        if importlib.util.find_spec(way) is None:
-            print(f"{way} is not installed: left out", file=sys.stderr)
-            continue
-        try:
-            print(row(way, asked.limit), flush=True)
-        except subprocess.TimeoutExpired as error:
-            print(f"{way} did not end within {error.timeout:g} s: left out", file=sys.stderr)
+    print(
+        f"| way | wall s | killed + again | epochs twice | missing | differ | results twice |\n|{' --- |' * 7}",
+        flush=True,
+    )
+    for way in filter(importlib.util.find_spec, ROLES):
+        with tempfile.TemporaryDirectory(prefix="bench-", ignore_cleanup_errors=True) as place:
+            whole, killed = Path(place, "whole"), Path(place, "killed")
+            whole.mkdir(), killed.mkdir()
+            try:
+                seconds, results = run(way, whole)
+                before, _ = run(way, killed, kill_after=len(POINTS) // 2)
+                after, found = run(way, killed, "--again")
+            except subprocess.TimeoutExpired:
+                print(f"| {way} | did not end within {LIMIT_S:g} s |")
+                continue
+            epochs = Counter((killed / "journal").read_text().splitlines())
+        got, twice = dict(found), sum(epochs.values()) - len(epochs)
+        differ = sum(got.get(name, score) != score for name, score in results)
+        counts = (twice, len(POINTS) - len(got), differ, len(found) - len(got))
+        cells = (way, f"{seconds:.0f}", f"{before:.0f} + {after:.0f}", *map(str, counts))
+        print(f"| {' | '.join(cells)} |", flush=True)
 
 
 if __name__ == "__main__":
