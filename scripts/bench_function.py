@@ -14,6 +14,7 @@ import contextlib
 import importlib.util
 import itertools
 import json
+import math
 import os
 import signal
 import subprocess
@@ -115,8 +116,7 @@ def be_ray(folder: Path, *, again: bool) -> Found:
     else:
         run = tune.RunConfig(storage_path=str(folder), name="run", verbose=0)
         tuner = tune.Tuner(trainable, param_space={"point": tune.grid_search(POINTS)}, run_config=run)
-    ended = (each for each in tuner.fit() if "accuracy" in each.metrics)
-    return [(json.dumps(each.config["point"]), each.metrics["accuracy"]) for each in ended]
+    return [(json.dumps(each.config["point"]), each.metrics["accuracy"]) for each in tuner.fit() if each.metrics]
 
 
 def be_optuna(folder: Path, *, again: bool) -> Found:
@@ -129,9 +129,7 @@ def be_optuna(folder: Path, *, again: bool) -> Found:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     numbers = list(range(len(POINTS)))
     sampler, storage = optuna.samplers.GridSampler({"point": numbers}), f"sqlite:///{folder / 'study.db'}"
-    study = optuna.create_study(
-        storage=storage, study_name="run", sampler=sampler, direction="maximize", load_if_exists=again
-    )
+    study = optuna.create_study(storage=storage, study_name="run", sampler=sampler, load_if_exists=again)
     study.optimize(objective, n_jobs=CORES)  # until the sampler says that the grid is trained
     return [(json.dumps(POINTS[each.params["point"]]), each.value) for each in study.trials if each.value is not None]
 
@@ -139,7 +137,7 @@ def be_optuna(folder: Path, *, again: bool) -> Found:
 ROLES = {"epsgrid": be_epsgrid, "ray": be_ray, "optuna": be_optuna}
 
 
-def run(way: str, folder: Path, *options: str, kill_after: int = len(POINTS) + 1) -> tuple[float, Found]:
+def run(way: str, folder: Path, *options: str, kill_after: float = math.inf) -> tuple[float, Found]:
     """Run the program of a way to its end, or kill it after some trainings; return its seconds and what it found."""
     journal, start = folder / "journal", time.monotonic()
     journal.touch()
@@ -194,9 +192,8 @@ def main() -> None:
             epochs = Counter((killed / "journal").read_text().splitlines())
         got, twice = dict(found), sum(epochs.values()) - len(epochs)
         differ = sum(got.get(name, score) != score for name, score in results)
-        counts = (twice, len(POINTS) - len(got), differ, len(found) - len(got))
-        cells = (way, f"{seconds:.0f}", f"{before:.0f} + {after:.0f}", *map(str, counts))
-        print(f"| {' | '.join(cells)} |", flush=True)
+        cells = (way, f"{seconds:.0f}", f"{before:.0f} + {after:.0f}", twice, len(POINTS) - len(got), differ)
+        print(f"| {' | '.join(map(str, cells))} | {len(found) - len(got)} |", flush=True)
 
 
 if __name__ == "__main__":
