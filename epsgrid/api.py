@@ -174,6 +174,8 @@ def _train(asked: Asked, *, until_decided: bool, workers: int | None, quiet: boo
             say=(lambda sentence: None) if quiet else lambda sentence: err().print(sentence, markup=False),
             stop=stop,
         )
+    if ended.why and not quiet:
+        err().print(ended.why, markup=False)
     if not ended.summary.complete and stop.exit_code is not None:
         raise KeyboardInterrupt if stop.exit_code == ExitCode.INTERRUPTED else SystemExit(int(stop.exit_code))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, get_args
 
@@ -40,26 +40,12 @@ def check(document: Document) -> Spec:
     # The plug-ins' own option classes take the place of the general ones, so that errors have the right paths.
     fields: dict[str, Any] = {}
     for section in _OPTIONS:
-        options: Any = Any
-        values, path = document.values.get(section), (section, "name")
         if section == "model" and getattr(fields["task"][0], "trains_itself", False):
-            if values is not None:
+            if document.values.get(section) is not None:
                 report((section,), f"task {document.values['task']['name']!r} trains a model of its own; remove this")
             fields[section] = (None, None)
-            continue
-        if section not in document.values:
-            pass  # reported as any missing key
-        elif not isinstance(values, dict):
-            report((section,), f"expected a name, or a mapping with one, got {shown(values)}; {_one_of(section)}")
-        elif not isinstance(values.get("name"), str):
-            came = f"expected text, got {shown(values['name'])}" if "name" in values else "required key is missing"
-            report(path, f"{came}; {_one_of(section)}")
         else:
-            try:
-                options = _options_of(section, values["name"], Path(document.source).parent)
-            except UnknownNameError as error:
-                report(path, str(error))
-        fields[section] = (options, ...)
+            fields[section] = (_options_of(document, section, report), ...)
     execution = document.values.get("execution")
     if isinstance(execution, dict) and isinstance(execution.get("executor"), str):
         try:
@@ -67,7 +53,7 @@ def check(document: Document) -> Spec:
         except UnknownNameError as error:
             report(("execution", "executor"), str(error))
     optimizer, sweep = document.values.get("optimizer"), document.values.get("sweep")
-    if options is not Any and isinstance(optimizer, dict) and isinstance(sweep, dict):
+    if fields["optimizer"][0] is not Any and isinstance(optimizer, dict) and isinstance(sweep, dict):
         plugin = plugins.load("optimizers", optimizer["name"])
         if getattr(plugin, "DEFAULT_EPSILON", 1e-8) is None and sweep.get("epsilons"):
             report(("sweep", "epsilons"), f"{optimizer['name']!r} has no ε; remove the list")
@@ -91,21 +77,33 @@ def check(document: Document) -> Spec:
     return Spec(**{name: getattr(checked, name) for name in Spec.model_fields})
 
 
-def _options_of(section: str, name: str, beside: Path) -> type[PluginOptions]:
-    """Return the option class of a plug-in, whose module may lie in the folder of the spec, or the current one.
-
-    Raises UnknownNameError where there is no such plug-in, or it is of another kind.
-    """
-    if ":" in name:
-        for folder in (beside, Path()):
+def _options_of(document: Document, section: str, report: Callable[[FieldPath, str], None]) -> Any:
+    """Return the options class of the plug-in that a section names; Any where it names none, which is reported."""
+    values, path, base = document.values.get(section), (section, "name"), _OPTIONS[section]
+    if section not in document.values:
+        return Any  # reported as any missing key
+    if not isinstance(values, dict):
+        report((section,), f"expected a name, or a mapping with one, got {shown(values)}; {_one_of(section)}")
+        return Any
+    if not isinstance(values.get("name"), str):
+        came = f"expected text, got {shown(values['name'])}" if "name" in values else "required key is missing"
+        report(path, f"{came}; {_one_of(section)}")
+        return Any
+    if ":" in values["name"]:
+        for folder in (Path(document.source).parent, Path()):
             plugins.look_in(str(folder.resolve()))
-    plugin, base = plugins.load(f"{section}s", name), _OPTIONS[section]
+    try:
+        plugin = plugins.load(f"{section}s", values["name"])
+    except UnknownNameError as error:
+        report(path, str(error))
+        return Any
     options = getattr(plugin, "Options", None)
     if isinstance(options, type) and issubclass(options, base):
         return options
     if section == "model" and callable(plugin):
         return CallableOptions
-    raise UnknownNameError(f"{name!r} has no class Options({base.__name__}), so it is no {section}")
+    report(path, f"{values['name']!r} has no class Options({base.__name__}), so it is no {section}")
+    return Any
 
 
 def _settle_own_training(document: Document) -> None:

@@ -80,7 +80,8 @@ def status(folder: ExperimentFolder) -> Status:
         with suppress(StoreError):  # being rewritten at this moment
             epoch = len(read_epochs(trial.metrics_jsonl))
         host = str(holder(trial.lease) or "")
-        running.append(_RunningTrial(cell, host, epoch, experiment.spec["training"]["epochs"]))
+        epochs = max(epoch, experiment.spec["training"]["epochs"])  # a training of the user's own may report more
+        running.append(_RunningTrial(cell, host, epoch, epochs))
     return Status(
         name=experiment.name,
         probed=folder.bounds_json.exists(),

@@ -14,6 +14,7 @@ followed while the command runs, and the last one is the result; any other file 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -196,13 +197,15 @@ def _environment() -> dict[str, str]:
 def _end(process: subprocess.Popen[bytes]) -> None:
     """Ask a command that still runs, with all its processes, to end; kill them where it does not."""
     assert process.stdin is not None
-    if process.poll() is None:
-        os.killpg(process.pid, signal.SIGTERM)
-        try:
+    is_stopped = process.poll() is None
+    with contextlib.suppress(ProcessLookupError, subprocess.TimeoutExpired):
+        if is_stopped:
+            os.killpg(process.pid, signal.SIGTERM)
             process.wait(_GRACE_S)
-        except subprocess.TimeoutExpired:
+    with contextlib.suppress(ProcessLookupError):
+        if is_stopped or process.returncode < 0:  # what it started may be left, or what the guard was to watch
             os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+    process.wait()
     process.stdin.close()
 
 

@@ -181,6 +181,25 @@ child.wait()
     assert_gone(int((trial.folder / "child").read_text()))
 
 
+def test_what_a_stopped_command_leaves_is_killed_too(tmp_path, trial):
+    code = """
+import subprocess, time
+stubborn = "import signal, time; signal.signal(15, signal.SIG_IGN); print(1, flush=True); time.sleep(60)"
+child = subprocess.Popen([sys.executable, "-c", stubborn], stdout=subprocess.PIPE)
+child.stdout.readline()
+(folder / "child").write_text(str(child.pid))
+time.sleep(60)
+"""
+
+    def check():
+        if (trial.folder / "child").exists() and (trial.folder / "child").read_text():
+            raise StoppedError
+
+    with pytest.raises(StoppedError):
+        command.train(script(tmp_path, code), with_check(trial, check))
+    assert_gone(int((trial.folder / "child").read_text()))
+
+
 def assert_gone(process):
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
