@@ -16,9 +16,10 @@ if TYPE_CHECKING:
 
 
 class Options(ModelOptions):
-    """Channels of the first stage; 64 is ResNet18, fewer make a small relative of it for trying things out."""
+    """ResNet18's settings."""
 
     width: Count = 64
+    """Channels of the first stage; 64 is ResNet18, fewer make a small relative of it."""
 
 
 def build(options: Options, inputs: tuple[int, ...], outputs: int) -> torch.nn.Module:

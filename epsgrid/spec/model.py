@@ -157,25 +157,28 @@ def _of_torch(given: dict[str, Any]) -> dict[str, float]:
 class Schedule(Frozen):
     """How the learning rate changes; those of the sweep are the highest.
 
-    `step`: it is multiplied by `factor` at each milestone. Milestones are fractions of the epochs, so a shorter run
-    keeps the shape; the published recipe, ×0.1 at epoch 150 of 200, is the default. `inverse_sqrt`: it rises linearly
-    from 0 over the warm-up, then falls with the inverse root of the step.
-
-    `constant`, `linear` and `cosine` change it at every step, until it is `final` times the highest at the end;
-    `one_cycle` rises to the highest from 1/25 of it and falls to `final` of it, both along a cosine. `schedule: cosine`
-    is short for `schedule: {kind: cosine}`.
-
-    Any kind may begin with a linear warm-up: `warmup` is its share of all steps, `warmup_steps` their number.
+    `schedule: cosine` is short for `schedule: {kind: cosine}`.
     """
 
     kind: Literal["step", "inverse_sqrt", "constant", "linear", "cosine", "one_cycle"] = "step"
+    """step multiplies it by `factor` at each milestone. inverse_sqrt lets it fall with the inverse root of the step.
+    constant, linear and cosine change it at every step, until it is `final` times the highest at the end. one_cycle
+    rises to the highest from 1/25 of it and falls to `final` of it, both along a cosine."""
     milestones: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = (0.75,)
+    """For step: fractions of the epochs, so that a shorter run keeps the shape; the published recipe, ×0.1 at epoch 150
+    of 200, is the default."""
     factor: Annotated[float, Field(gt=0, le=1)] = 0.1
+    """For step."""
     warmup_steps: Count | None = None
+    """Any kind may begin with a linear warm-up from 0: this is its number of steps. null: none, unless `warmup` is
+    set."""
     warmup: Annotated[float, Field(gt=0, lt=1)] | None = Field(
         default_factory=lambda given: None if given.get("warmup_steps") else _of_torch(given).get("warmup")
     )
+    """The warm-up as a share of all steps. The default is none, of one_cycle 0.3."""
     final: Share | None = Field(default_factory=lambda given: _of_torch(given).get("final"))
+    """For linear, cosine and one_cycle: what is left in the end, as a share of the highest. The default is 0, of
+    one_cycle 4e-6."""
 
     @model_validator(mode="after")
     def _fields_go_with_the_kind(self) -> Schedule:

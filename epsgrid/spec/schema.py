@@ -58,8 +58,10 @@ def spec_schema() -> dict[str, Any]:
         if not field.is_required():
             choices.append(None)
         sections[family] = (Union[tuple(choices)], field)  # noqa: UP007 - not known before
-    model = create_model("Spec", __base__=Spec, **sections)
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **_document(model)}
+    document = _document(create_model("Spec", __base__=Spec, **sections))
+    schedule = document["$defs"]["Training"]["properties"]["schedule"]  # also by its kind alone
+    schedule["anyOf"] = [document["$defs"]["Schedule"]["properties"]["kind"], {"$ref": schedule.pop("$ref")}]
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **document}
 
 
 def reference() -> str:
@@ -124,7 +126,7 @@ def _first_lines(document: _Node, group: _Node, given: Mapping[str, Any]) -> Ite
         yield from (f"  {line}" for line in _comment(_meaning(document, node).partition(". ")[0].rstrip(".")))
         if name in given or name in group.get("required", ()):
             yield f"  {name}: {_value(given[name] if name in given else node['examples'][0])}"
-        else:
+        elif "default" in node:
             yield f"  #{name}: {_value(node['default'])}"
 
 
@@ -173,7 +175,7 @@ def _entry(document: _Node, name: str, node: _Node, *, is_required: bool) -> Ite
     about = [_kind(document, node)] if group is None else []
     if is_required:
         about.append("required")
-    elif group is None or node["default"] is None:
+    elif "default" in node and (group is None or node["default"] is None):
         about.append(f"default {_value(node['default'])}")
     note = f" ({'; '.join(about)})" if about else ""
     meaning = _meaning(document, node)

@@ -17,7 +17,7 @@ from pydantic import BaseModel
 from epsgrid import plugins
 from epsgrid.spec.checking import _models_in
 from epsgrid.spec.loading import load_spec, parse_spec
-from epsgrid.spec.model import Schedule, Spec
+from epsgrid.spec.model import Spec
 from epsgrid.spec.reading import read
 from epsgrid.spec.schema import first_spec, reference, spec_schema
 
@@ -65,6 +65,13 @@ def test_a_typo_is_not(right: str, wrong: str, validator: Any) -> None:
     assert not validator.is_valid(values(DEMO.replace(right, wrong)))
 
 
+@pytest.mark.parametrize(
+    ("schedule", "is_one"), [("cosine", True), ("{kind: cosine, final: 0.1}", True), ("cosin", False)]
+)
+def test_a_schedule_may_be_its_kind_alone(schedule: str, is_one: bool, validator: Any) -> None:
+    assert validator.is_valid(values(DEMO.replace("epochs: 6", f"epochs: 6\n  schedule: {schedule}"))) is is_one
+
+
 def test_a_plug_in_of_the_users_own_has_its_own_options(validator: Any) -> None:
     for task in ("my_module:Task", "{name: my_module:Task, whatever: 3}"):
         assert validator.is_valid(values(DEMO.replace("task: digits", f"task: {task}")))
@@ -98,7 +105,6 @@ def test_every_key_is_described() -> None:
         f"{group.__module__}.{group.__qualname__}.{name}"
         for root in (Spec, *options)
         for group in groups(root)
-        if group is not Schedule
         for name, field in group.model_fields.items()
         if not field.description and not list(_models_in(field.annotation)) and not is_settled(group, name)
     }
