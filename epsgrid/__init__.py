@@ -26,6 +26,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from epsgrid._version import __version__ as __version__
+
 if TYPE_CHECKING:
     from epsgrid.api import load as load
     from epsgrid.api import sweep as sweep
@@ -40,8 +42,6 @@ if TYPE_CHECKING:
     from epsgrid.observing.probing import probe as probe
     from epsgrid.optimizers import SecondMoment as SecondMoment
     from epsgrid.tasks._own import FunctionTrial as FunctionTrial
-
-__version__ = "0.1.0"
 
 _PUBLIC = {
     "EpsilonBounds": ("epsgrid.numerics.bounds", "EpsilonBounds"),

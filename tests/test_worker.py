@@ -41,7 +41,7 @@ def test_a_trial_is_run_to_its_result_and_cleans_up(experiment, job):
     assert result.id == job.trial
     assert result.state == "done"
     assert not folder.checkpoint.exists()
-    assert "start: lr 0.01" in folder.log.read_text()
+    assert "start: lr 1e-2" in folder.log.read_text()
     assert run_job(job) == JobStatus.FINISHED
     assert TrialResult.read(folder.result_json) == result
 

@@ -15,7 +15,8 @@ import typer
 import typer.core
 import typer.main
 
-from epsgrid import __version__, streams
+from epsgrid import streams
+from epsgrid._version import __version__
 from epsgrid.cli.console import replace_missing_characters
 from epsgrid.errors import EpsgridError, ExitCode
 

@@ -17,6 +17,7 @@ from epsgrid.cli.magnitudes import checkpoint_layers, checkpoint_summary
 from epsgrid.cli.tables import report_table, show
 from epsgrid.codec import to_document
 from epsgrid.errors import EpsgridError, ExitCode, NoBoundsError
+from epsgrid.numerics.damping import pooled
 from epsgrid.numerics.magnitudes import LayerStatus
 from epsgrid.numerics.series import FRACTIONS, LayerSnapshot
 from epsgrid.report.checkpoints import CheckpointRow, checkpoints_page, headline, in_order, timeline_table
@@ -113,6 +114,8 @@ def _row(path: Path, optimizer: CheckpointOptimizer, *, several: bool) -> Checkp
         bounds = optimizer.bounds().chosen("trusted")
     except NoBoundsError:
         bounds = None
+    diagnosis = optimizer.diagnosis()
+    adaptable = optimizer.adaptable_fraction() if all(each.epsilon is not None for each in placed) else None
     return CheckpointRow(
         file=str(path),
         where=optimizer.where if several else "",
@@ -120,8 +123,10 @@ def _row(path: Path, optimizer: CheckpointOptimizer, *, several: bool) -> Checkp
         step=optimizer.step,
         epsilons=optimizer.epsilons,
         threshold=threshold,
-        adaptable=optimizer.adaptable_fraction() if all(each.epsilon is not None for each in placed) else None,
-        diagnosis=optimizer.diagnosis(),
+        adapting=adaptable.total if adaptable else None,
+        shares=adaptable.layers if adaptable else {},
+        dampings={each.name: each.damping for each in diagnosis.layers},
+        findings=tuple(map(str, diagnosis.findings)),
         bounds=bounds,
         layers={each.name: (each.kind, LayerSnapshot.of(h)) for _, each in optimizer.measured if (h := each.histogram)},
         notes=optimizer.notes,
@@ -161,8 +166,6 @@ def _timeline(rows: Sequence[CheckpointRow]) -> list[RenderableType]:
 
 
 def _document(row: CheckpointRow, optimizer: CheckpointOptimizer) -> dict[str, Any]:
-    adaptable = row.adaptable.layers if row.adaptable else {}
-    dampings = {layer.name: layer.damping.mean for layer in row.diagnosis.layers}
     layers = [
         {
             "name": each.name,
@@ -176,8 +179,8 @@ def _document(row: CheckpointRow, optimizer: CheckpointOptimizer) -> dict[str, A
             "low": each.low,
             "high": each.high,
             "percentiles": [h.quantile(fraction) for fraction in FRACTIONS],
-            "adaptable": adaptable.get(each.name),
-            "damping": dampings.get(each.name),
+            "adaptable": row.shares.get(each.name),
+            "damping": row.dampings[each.name].mean if each.name in row.dampings else None,
             "histogram": h.to_json(),
         }
         for reading, each in optimizer.measured
@@ -185,13 +188,13 @@ def _document(row: CheckpointRow, optimizer: CheckpointOptimizer) -> dict[str, A
     ]
     ends = None if row.bounds is None else {"low": to_document(row.bounds.low), "high": to_document(row.bounds.high)}
     about = {"file": row.file, "where": optimizer.where, "optimizer": row.optimizer, "step": row.step}
-    total = row.diagnosis.damping
+    total = pooled(row.dampings.values())
     found = {
         "epsilons": list(row.epsilons),
-        "adaptable": row.adaptable and row.adaptable.total,
+        "adaptable": row.adapting,
         "damping": total and total.mean,
         "bounds": ends,
-        "findings": [str(each) for each in row.diagnosis.findings],
+        "findings": list(row.findings),
         "notes": list(row.notes),
     }
     return {**about, **found, "fractions": list(FRACTIONS), "layers": layers}

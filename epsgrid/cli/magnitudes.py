@@ -16,10 +16,11 @@ from epsgrid import grids
 from epsgrid.cli.console import out
 from epsgrid.cli.tables import GAP, report_table, table
 from epsgrid.numerics.bounds import EpsilonBounds
-from epsgrid.numerics.damping import Damping, total_damping
+from epsgrid.numerics.damping import Damping, pooled, total_damping
 from epsgrid.numerics.histogram import LogHistogram
 from epsgrid.numerics.magnitudes import Bound, LayerStatus
 from epsgrid.numerics.placement import Placement
+from epsgrid.numerics.predicting import Prediction
 from epsgrid.numerics.series import Series, Snapshot
 from epsgrid.report.checkpoints import CheckpointRow
 from epsgrid.report.compare import estimates
@@ -149,7 +150,7 @@ def checkpoint_layers(
 ) -> list[RenderableType]:
     """Return the table of a checkpoint: those that set bounds first, then those of which least adapts at their ε."""
     measured, bounds = [each for _, each in optimizer.measured], row.bounds
-    shares = row.adaptable.layers if row.adaptable else {}
+    shares = row.shares
     setters = (*bounds.low.layers[:1], *bounds.high.layers[:1]) if bounds else ()
     first = (*setters, *sorted(shares, key=lambda name: shares[name]))
     shown = shown_rows([each.name for each in measured], first, all_layers=all_layers, most=most)
@@ -165,19 +166,19 @@ def checkpoint_layers(
 
 def checkpoint_summary(row: CheckpointRow, optimizer: CheckpointOptimizer) -> list[RenderableType]:
     """Return what is known of an optimizer's state in a checkpoint, without the answer, in at most 80 columns."""
-    bounds, diagnosis, width = row.bounds, row.diagnosis, min(out().width, _SUMMARY_WIDTH)
+    bounds, width = row.bounds, min(out().width, _SUMMARY_WIDTH)
     readings, measured = zip(*optimizer.measured, strict=True)
     placement = next((reading.placement for reading in readings if reading.placement), Placement.outside())
     steps = NOTHING if optimizer.step is None else f"{optimizer.step:,}"
     size = f"{count(len(measured), 'layer')}, {sum(each.entries for each in measured):,} entries"
-    damping = diagnosis.damping
+    damping = pooled(row.dampings.values())
     texts = (
         ("state", f"{optimizer.name}, step {steps}, {size}"),
         ("lower end", _end_text(bounds.low, placement) if bounds else ""),
         ("upper end", _end_text(bounds.high, placement) if bounds else ""),
         ("ε enters", f"{placement.description}; {placement.conversion}" if placement != Placement.outside() else ""),
         ("damping", _damping_text(damping, optimizer.epsilons) if damping else ""),
-        *(("shortened", str(each)) for each in diagnosis.findings[:_MOST_FINDINGS]),
+        *(("shortened", each) for each in row.findings[:_MOST_FINDINGS]),
         *(("note", note) for note in optimizer.notes),
     )
     axis, (drawn,) = _sparklines([[each.histogram for each in measured]], width - _LABEL - 1)
@@ -185,7 +186,7 @@ def checkpoint_summary(row: CheckpointRow, optimizer: CheckpointOptimizer) -> li
     return [*lines, _line("√v̂", axis), _line("all layers", drawn)]
 
 
-def probe_summary(record: ProbeRecord, sweep: Sweep) -> list[RenderableType]:
+def probe_summary(record: ProbeRecord, sweep: Sweep, prediction: Prediction | None = None) -> list[RenderableType]:
     """Return what a reader needs of a probe, the answer first, in at most 80 columns and some 20 lines."""
     measured, width = record.bounds(), min(out().width, _SUMMARY_WIDTH)
     bounds = measured.chosen(sweep.bounds_choice)
@@ -197,28 +198,43 @@ def probe_summary(record: ProbeRecord, sweep: Sweep) -> list[RenderableType]:
     steps = f"{record.steps} batches of {record.batch_size} in {duration(record.cost_seconds)}, weights {weights}"
     if not record.batch_size:
         steps = f"{record.steps} steps of {record.data_description}"
+    if record.predicted_at:
+        steps = f"smaller sizes, in {duration(record.cost_seconds)}, weights {weights}"
     placed = f"{record.placement.description}; {record.placement.conversion}"
     left_out = ", ".join(
         layer.name if layer.status is LayerStatus.LEFT_OUT else f"{layer.name} ({layer.status})"
         for layer in bounds.skipped
     )
+    if prediction and prediction.refused:
+        left_out = f"{count(len(bounds.skipped), 'layer')}, such as {prediction.refused[0]}"
     damping = total_damping(
         (layer.histogram for layer in bounds.layers if layer.histogram), record.placement, sweep.default_epsilon
     )
     texts = (
         ("confidence", f"{found.verdict}{more}: {found.reasons[0]}" if found else "not looked at"),
-        ("grid", _grid_text(bounds, record.placement, sweep)),
+        ("grid", "" if prediction else _grid_text(bounds, record.placement, sweep)),
         ("lower end", _end_text(low, record.placement)),
         ("upper end", _end_text(high, record.placement)),
         ("noise", bounds_line(measured) or ""),
         ("default ε", _damping_text(damping, [sweep.default_epsilon]) if damping else ""),
         ("ε enters", placed if record.placement != Placement.outside() else ""),
         ("left out", left_out),
-        ("measured", steps),
+        ("held out", _held_out_text(prediction) if prediction else ""),
+        ("probed" if prediction else "measured", steps),
     )
     lines = [line for label, text in texts if text for line in _labelled(label, text, width)]
     lines += [_line("√v̂", axis), _line("all layers", drawn)]
-    return [Text(f"ε bounds: {reach}", style="bold"), *lines]
+    at = ", ".join(f"{key} = {value}" for key, value in (record.predicted_at or {}).items())
+    return [Text(f"ε bounds{f' predicted at {at}' if at else ''}: {reach}", style="bold"), *lines]
+
+
+def _held_out_text(prediction: Prediction) -> str:
+    """Return how far the largest probed size was missed."""
+    if prediction.held_out is None:
+        return ""
+    middle, worst = prediction.held_out
+    largest = f"{prediction.sizes[-1]:g}, predicted from the smaller ones"
+    return f"{largest}: off by {middle:.2f} decades in the median, {worst:.2f} at worst"
 
 
 def _grid_text(bounds: EpsilonBounds, placement: Placement, sweep: Sweep) -> str:

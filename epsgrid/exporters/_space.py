@@ -121,6 +121,7 @@ def space_of(
         "low": to_document(bounds.low),
         "high": to_document(bounds.high),
         "reliability": None if trust is None else {"verdict": trust.verdict, "reasons": list(trust.reasons)},
+        **({"predicted_at": probe.predicted_at} if probe.predicted_at else {}),
     }
     rate = Dimension(learning_rate_name, rates[0], rates[-1], rates)
     return Space(kind, epsilon, rate, target, measured, _comment(measured, epsilon, target))
@@ -128,8 +129,11 @@ def space_of(
 
 def _comment(measured: dict[str, Any], epsilon: Dimension, target: Target) -> str:
     """Return where the numbers come from; the date is the record's, so equal records give equal lines."""
+    how = "measured"
+    if at := measured.get("predicted_at"):
+        how = f"predicted at {', '.join(f'{key} = {value}' for key, value in at.items())}, from smaller sizes,"
     lines = [
-        f"ε of {target.name} from {power(epsilon.values[0])} to {power(epsilon.values[-1])}, measured by epsgrid"
+        f"ε of {target.name} from {power(epsilon.values[0])} to {power(epsilon.values[-1])}, {how} by epsgrid"
         f" {measured['epsgrid']} on {measured['date']} in {measured['steps']} steps.",
         f"run: {measured['run']} (task {measured['task']}, model {measured['model']}, optimizer"
         f" {measured['optimizer']}{f', batch size {size}' if (size := measured['batch_size']) else ''})",

@@ -35,33 +35,32 @@ Regime = Literal["noise-dominated", "signal-dominated", "in between", "neither",
 
 
 @dataclass(frozen=True)
-class _Exponent:
-    """The exponent p in magnitude ∝ B^p, and its interval; without one where the points leave no degree of freedom."""
+class Exponent:
+    """The exponent p in magnitude ∝ B^p, and its interval; without one where the points leave no degree of freedom.
+
+    `regime` is the law that the interval allows; "undecided" without one. A law holds where the whole interval lies
+    within `_BAND` of it. "in between" means that it lies between both laws; "neither" that it lies wholly beyond one of
+    them.
+    """
 
     value: float
     low: float | None
     high: float | None
-
-    @property
-    def regime(self) -> Regime:
-        """The law that the interval allows; "undecided" without an interval.
-
-        A law holds where the whole interval lies within `_BAND` of it. "in between" means that it lies between both
-        laws; "neither" that it lies wholly beyond one of them.
-        """
-        if self.low is None or self.high is None:
-            return "undecided"
-        slack = _BAND * (1 + 1e-9)
-        if abs(self.low - _NOISE) <= slack and abs(self.high - _NOISE) <= slack:
-            return "noise-dominated"
-        if abs(self.low - _SIGNAL) <= slack and abs(self.high - _SIGNAL) <= slack:
-            return "signal-dominated"
-        if self.low > _NOISE and self.high < _SIGNAL:
-            return "in between"
-        return "neither" if self.high < _NOISE or self.low > _SIGNAL else "undecided"
+    regime: Regime
 
 
-def fit_exponent(magnitudes: Mapping[int, Mapping[int, float]]) -> _Exponent | None:
+def _regime(low: float, high: float) -> Regime:
+    slack = _BAND * (1 + 1e-9)
+    if abs(low - _NOISE) <= slack and abs(high - _NOISE) <= slack:
+        return "noise-dominated"
+    if abs(low - _SIGNAL) <= slack and abs(high - _SIGNAL) <= slack:
+        return "signal-dominated"
+    if low > _NOISE and high < _SIGNAL:
+        return "in between"
+    return "neither" if high < _NOISE or low > _SIGNAL else "undecided"
+
+
+def fit_exponent(magnitudes: Mapping[int, Mapping[int, float]]) -> Exponent | None:
     """Fit the exponent of magnitudes, > 0, by seed and batch size; None where no seed has two sizes.
 
     >>> fit_exponent({0: {32: 1.0, 128: 0.5, 512: 0.25}}).value
@@ -79,10 +78,11 @@ def fit_exponent(magnitudes: Mapping[int, Mapping[int, float]]) -> _Exponent | N
     slope = math.fsum(x * y for x, y in centred) / spread
     freedom = len(centred) - len(by_seed) - 1
     if freedom < 1:
-        return _Exponent(slope, None, None)
+        return Exponent(slope, None, None, "undecided")
     residual = math.fsum((y - slope * x) ** 2 for x, y in centred)
     half_width = t_quantile(freedom) * math.sqrt(residual / freedom / spread)
-    return _Exponent(slope, slope - half_width, slope + half_width)
+    low, high = slope - half_width, slope + half_width
+    return Exponent(slope, low, high, _regime(low, high))
 
 
 def scaling_error(base: float, there: float, kappa: float) -> float:

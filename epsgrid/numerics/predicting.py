@@ -2,12 +2,16 @@
 
 Let s be what varies, such as the width. For each layer the tails and the median of √v̂ are fitted as m = c · s^p, on
 log-log scale by least squares, on the mean over seeds at each size. The interval is that of a prediction, by Student's
-t: it holds the error of the fit at the target and one probe's own deviation from the law. A layer with three or four
-sizes says little about that deviation, so each layer's variance is drawn towards that of all layers (as limma does for
-genes: Smyth 2004, doi 10.2202/1544-6115.1027, with the weight of its prior fixed).
+t: it holds the error of the fit at the target and one probe's own deviation from the law, seeds included. A layer with
+three or four sizes says little about its variance, which is therefore drawn towards that of all layers (as limma does
+for genes: Smyth 2004, doi 10.2202/1544-6115.1027, with the weight of its prior fixed).
 
 **A law that does not fit is refused.** The largest probed size is held out and predicted from the others; a layer whose
-value there lies outside its interval, and further off than a fifth of a decade, sets no bound.
+value there lies outside its interval, and further off than a factor of two, sets no bound. Nor does one that is
+rounding noise at some size.
+
+Layers are matched by name. Where their number varies, as `layers.0` to `layers.7` do with the depth, a layer is
+compared with those at the same relative position, from 0 for the first to 1 for the last, interpolated between two.
 
 Gradients of hidden matrices fall with the width and those of the embedding do not (Everett et al., arXiv 2407.05872),
 so one factor for all layers, such as 1/√width, is not enough.
@@ -16,25 +20,33 @@ so one factor for all layers, such as 1/√width, is not enough.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from statistics import fmean
+from statistics import fmean, median
+from typing import Any
+
+import numpy as np
 
 from epsgrid.errors import NoBoundsError
 from epsgrid.numerics.bounds import EpsilonBounds, Reliability, estimate_bounds
-from epsgrid.numerics.magnitudes import LayerStatistics, LayerStatus
+from epsgrid.numerics.magnitudes import OTHER, LayerStatistics, LayerStatus
 from epsgrid.numerics.placement import Placement
 from epsgrid.numerics.precision import power
 from epsgrid.numerics.statistics import t_quantile
 
 _STATISTICS = ("low", "median", "high")
-_FEWEST_SIZES = 3
-_PRIOR_FREEDOM = 4
-"""Degrees of freedom that the variance of all layers weighs in that of one."""
-_TOLERATED = 0.2
+FEWEST_SIZES = 3
+_PRIOR_FREEDOM = 2
+"""Degrees of freedom that the variance of all layers weighs in that of one; few, since a seed shifts them all alike."""
+_TOLERATED = math.log10(2)
 """Decades by which a held-out size may miss its prediction, whatever the interval says."""
 _LEAST_DEVIATION = 0.01
 """Decades below which no deviation from a law is believed: bins of a histogram are that fine."""
+_INDEX = re.compile(r"(?:^|(?<=\.))\d+(?=\.|$)")
+
+_Members = Sequence[tuple[str, float]]
+"""The layers of one size that a layer of the target is compared with, and their weights."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +56,7 @@ class Law:
     Attributes:
         layer, statistic: "low", "median" or "high", whose law it is.
         exponent: p of m ∝ s^p.
+        exponent_within: half-width of its 95 % interval.
         predicted: magnitude at the target, in √v̂ units.
         decades: half-width of the 95 % prediction interval of log10 of it.
         held_out: log10 of the largest probed size's value over its prediction from the smaller ones; None with fewer
@@ -54,6 +67,7 @@ class Law:
     layer: str
     statistic: str
     exponent: float
+    exponent_within: float
     predicted: float
     decades: float
     held_out: float | None
@@ -62,7 +76,7 @@ class Law:
     def __str__(self) -> str:
         """Return the law in a line."""
         value = f"√v̂ {power(float(f'{self.predicted:.2g}'))} (×/÷ {10**self.decades:.2g})"
-        law = f"{self.layer}, {self.statistic}: {value}, exponent {self.exponent:+.2f}"
+        law = f"{self.layer}, {self.statistic}: {value}, exponent {self.exponent:+.2f} ± {self.exponent_within:.2f}"
         return f"{law}; refused: {self.refused}" if self.refused else law
 
 
@@ -87,6 +101,12 @@ class Prediction:
         """The laws that do not fit."""
         return tuple(law for law in self.laws if law.refused)
 
+    @property
+    def held_out(self) -> tuple[float, float] | None:
+        """Decades by which the largest probed size was missed, median and worst; None with fewer than four sizes."""
+        errors = [abs(law.held_out) for law in self.laws if law.held_out is not None]
+        return (median(errors), max(errors)) if errors else None
+
     def law(self, layer: str, statistic: str) -> Law:
         """Return the law of a layer's "low", "median" or "high"; KeyError where there is none."""
         for law in self.laws:
@@ -102,17 +122,26 @@ class Prediction:
         return "\n".join([*lines, *(str(law) for law in self.refused)])
 
 
-def predict(measured: Mapping[float, EpsilonBounds | Sequence[EpsilonBounds]], at: float) -> Prediction:
+def predict(
+    measured: Mapping[float, EpsilonBounds | Sequence[EpsilonBounds]],
+    at: float,
+    *,
+    model: Any = None,
+    placement: Placement | None = None,
+) -> Prediction:
     """Predict the bounds of a model from those of smaller ones.
 
     Args:
         measured: by size, such as the width or the batch size: the bounds of a probe, an observer or a checkpoint, or
-            several of different seeds. At least three sizes; layers are matched by their names.
+            several of different seeds. At least three sizes; from four on the laws are tested.
         at: the size to predict for, > 0.
+        model: a torch.nn.Module of that size, on torch's meta device if it is large. The predicted layers have the
+            names and shapes of its parameters; without it, those of the largest probed size.
+        placement: where ε enters the optimizer there; left out, as in the measured bounds.
 
     Returns:
-        Bounds, damping and groups of parameters go by the prediction's `bounds`, whose layers have the shapes and the
-        histograms of the largest probed size, shifted as their median is predicted to.
+        The prediction; damping and groups of parameters go by its `bounds`, whose layers have the histograms of the
+        largest probed size, shifted as their median is predicted to.
 
     Raises:
         NoBoundsError: fewer than three sizes, bounds of different optimizers or tails, or no layer whose law fits.
@@ -121,29 +150,54 @@ def predict(measured: Mapping[float, EpsilonBounds | Sequence[EpsilonBounds]], a
         float(size): (given,) if isinstance(given, EpsilonBounds) else tuple(given) for size, given in measured.items()
     }
     sizes = tuple(sorted(by_size))
-    if len(sizes) < _FEWEST_SIZES or sizes[0] <= 0 or not 0 < at < math.inf:
+    if len(sizes) < FEWEST_SIZES or sizes[0] <= 0 or not 0 < at < math.inf:
         raise NoBoundsError(
-            f"a prediction needs bounds of at least {_FEWEST_SIZES} sizes above 0, and a target above 0;"
+            f"a prediction needs bounds of at least {FEWEST_SIZES} sizes above 0, and a target above 0;"
             f" got sizes {', '.join(f'{size:g}' for size in sizes) or 'none'} and target {at:g}"
         )
-    every = [bounds for size in sizes for bounds in by_size[size]]
-    placements = {_placement(bounds) for bounds in every}
+    probes = [by_size[size] for size in sizes]
+    every = [bounds for each in probes for bounds in each]
+    placements = {placement or _placement(bounds) for bounds in every}
     if len(placements) > 1 or len({bounds.tail_fraction for bounds in every}) > 1:
         raise NoBoundsError("the bounds are of different optimizers or tail fractions; measure all sizes alike")
-    template = by_size[sizes[-1]][0]
+    template = {layer.name: layer for layer in probes[-1][0].layers}
+    shapes = {name: layer.shape for name, layer in template.items()}
+    if model is not None:
+        shapes = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
+    families, own = [_families([layer.name for layer in each[0].layers]) for each in probes], _families(shapes)
+    places = {name: place for name in shapes if (place := _place(name, own, families))}
+    tail = every[0].tail_fraction
+    noise = {
+        name: max(shares)
+        for name, place in places.items()
+        if (
+            shares := [
+                share for each in every for share in _noise(each, {layer for size in place for layer, _ in size})
+            ]
+        )
+    }
+    logs = [[_logs(bounds) for bounds in each] for each in probes]
     points = {
-        (layer.name, statistic): values
-        for layer in template.layers
+        (name, statistic): found
+        for name, place in places.items()
+        if noise.get(name, 0.0) < tail
         for statistic in _STATISTICS
-        if (values := _values(by_size, sizes, layer.name, statistic)) is not None
+        if (found := _points(logs, place, statistic))
     }
     laws = tuple(_laws(sizes, points, at))
-    layers = tuple(_predicted(layer, [law for law in laws if law.layer == layer.name]) for layer in template.layers)
+    layers = []
+    for name, shape in shapes.items():
+        nearest = max(places[name][-1], key=lambda member: member[1])[0] if name in places else name
+        own_laws = [law for law in laws if law.layer == name]
+        layers.append(_predicted(name, shape, template.get(nearest), own_laws))
     if not any(layer.status is LayerStatus.MEASURED for layer in layers):
         reasons = "; ".join(str(law) for law in laws if law.refused) or "no layer was measured at every size"
-        raise NoBoundsError(f"no layer follows a power law over {', '.join(f'{s:g}' for s in sizes)}: {reasons[:500]}")
-    bounds = estimate_bounds(layers, placements.pop(), template.tail_fraction)
-    return Prediction(float(at), sizes, replace(bounds, reliability=_reliability(sizes, at, bounds, laws)), laws)
+        raise NoBoundsError(
+            f"no layer follows a power law over {', '.join(f'{s:g}' for s in sizes)}; more sizes or seeds may show one:"
+            f" {reasons[:500]}"
+        )
+    bounds = estimate_bounds(layers, placements.pop(), tail)
+    return Prediction(float(at), sizes, replace(bounds, reliability=_reliability(sizes, at, bounds, laws, noise)), laws)
 
 
 def _placement(bounds: EpsilonBounds) -> Placement:
@@ -152,98 +206,186 @@ def _placement(bounds: EpsilonBounds) -> Placement:
     return Placement("", "", exponent=bounds.step, factor=float(f"{factor:.9g}"))
 
 
-def _values(
-    by_size: Mapping[float, Sequence[EpsilonBounds]], sizes: Sequence[float], name: str, statistic: str
-) -> tuple[float, ...] | None:
-    """Return the mean log10 of a layer's statistic at each size; None where a size has no value."""
-    found = []
-    for size in sizes:
-        logs = []
-        for bounds in by_size[size]:
-            layer = next((each for each in bounds.layers if each.name == name), None)
-            if layer is not None and layer.status is LayerStatus.MEASURED:
-                histogram = layer.histogram
-                value = (histogram and histogram.median) if statistic == "median" else getattr(layer, statistic)
-                if value:
-                    logs.append(math.log10(value))
-        if not logs:
-            return None
-        found.append(fmean(logs))
+def _families(names: Iterable[str]) -> dict[str, list[str]]:
+    """Return the names that differ in their first index alone, rising, by what they have in common."""
+    found: dict[str, list[str]] = {}
+    for name in sorted(names, key=lambda name: [int(index) for index in _INDEX.findall(name)]):
+        found.setdefault(_INDEX.sub("*", name, count=1), []).append(name)
+    return found
+
+
+def _place(
+    name: str, own: Mapping[str, list[str]], families: Sequence[Mapping[str, list[str]]]
+) -> tuple[_Members, ...] | None:
+    """Return what a layer of the target is compared with at each size; None where a size has nothing like it."""
+    family = _INDEX.sub("*", name, count=1)
+    members = [each.get(family, []) for each in families]
+    if all(each == own[family] for each in members):
+        return tuple([(name, 1.0)] for _ in members)
+    if not all(members):
+        return None
+    position, found = own[family].index(name) / max(len(own[family]) - 1, 1), []
+    for each in members:
+        first = min(math.floor(position * (len(each) - 1)), max(len(each) - 2, 0))
+        weight = position * (len(each) - 1) - first
+        found.append(
+            [(layer, share) for layer, share in zip(each[first:], (1 - weight, weight), strict=False) if share]
+        )
     return tuple(found)
+
+
+def _noise(bounds: EpsilonBounds, layers: Collection[str]) -> Iterator[float]:
+    """Yield the shares of rounding noise of some layers."""
+    shares = bounds.reliability.noise if bounds.reliability else {}
+    yield from (share for name, share in shares.items() if name in layers)
+
+
+def _logs(bounds: EpsilonBounds) -> dict[tuple[str, str], float]:
+    """Return log10 of the statistics of the layers that were measured."""
+    found = {}
+    for layer in bounds.layers:
+        if layer.status is LayerStatus.MEASURED:
+            middle = layer.histogram.median if layer.histogram else None
+            for statistic, value in zip(_STATISTICS, (layer.low, middle, layer.high), strict=True):
+                if value:
+                    found[layer.name, statistic] = math.log10(value)
+    return found
+
+
+def _points(
+    logs: Sequence[Sequence[Mapping[tuple[str, str], float]]], place: Sequence[_Members], statistic: str
+) -> list[list[float]]:
+    """Return a statistic, as log10, of each seed at each size; empty where a size has none."""
+    found = [
+        [
+            math.fsum(share * of_seed[layer, statistic] for layer, share in members)
+            for of_seed in of_size
+            if all((layer, statistic) in of_seed for layer, _ in members)
+        ]
+        for of_size, members in zip(logs, place, strict=True)
+    ]
+    return found if all(found) else []
 
 
 @dataclass(frozen=True)
 class _Line:
-    """A least-squares line through (log10 s, log10 m)."""
+    """A least-squares line through (log10 s, mean of log10 m over seeds), of n sizes.
+
+    `squares` and `within` are the sums of squares around the line and of seeds around their means, `freedom` is that of
+    `within`, and `seeds` the number of seeds that a mean is of.
+    """
 
     slope: float
     mean_x: float
     mean_y: float
     spread: float
-    squares: float
     n: int
+    squares: float
+    within: float
+    freedom: int
+    seeds: float
 
     @classmethod
-    def through(cls, x: Sequence[float], y: Sequence[float]) -> _Line:
+    def through(cls, x: Sequence[float], points: Sequence[Sequence[float]]) -> _Line:
+        """Fit the line."""
+        y = [fmean(each) for each in points]
         mean_x, mean_y = fmean(x), fmean(y)
         spread = math.fsum((each - mean_x) ** 2 for each in x)
         slope = math.fsum((a - mean_x) * (b - mean_y) for a, b in zip(x, y, strict=True)) / spread
         squares = math.fsum((b - mean_y - slope * (a - mean_x)) ** 2 for a, b in zip(x, y, strict=True))
-        return cls(slope, mean_x, mean_y, spread, squares, len(x))
+        within = math.fsum((value - middle) ** 2 for each, middle in zip(points, y, strict=True) for value in each)
+        count = sum(map(len, points))
+        return cls(slope, mean_x, mean_y, spread, len(x), squares, within, count - len(x), count / len(x))
 
     def at(self, x: float) -> float:
+        """Return the line at x."""
         return self.mean_y + self.slope * (x - self.mean_x)
 
-    def half_width(self, x: float, common: float) -> float:
-        """Return half the 95 % prediction interval at x, where the variance of all layers is `common`."""
-        freedom = self.n - 2
-        variance = (self.squares + _PRIOR_FREEDOM * common) / (freedom + _PRIOR_FREEDOM)
-        factor = 1 + 1 / self.n + (x - self.mean_x) ** 2 / self.spread
-        return t_quantile(freedom + _PRIOR_FREEDOM) * math.sqrt(max(variance, _LEAST_DEVIATION**2) * factor)
+
+@dataclass(frozen=True)
+class _Variance:
+    """What the variances of single layers are drawn towards: around their laws, and between seeds."""
+
+    around: float
+    between: float
+
+    @classmethod
+    def of(cls, lines: Collection[_Line]) -> _Variance:
+        """Return the mean variances of all lines."""
+        around = math.fsum(line.squares for line in lines) / max(sum(line.n - 2 for line in lines), 1)
+        between = math.fsum(line.within for line in lines) / max(sum(line.freedom for line in lines), 1)
+        return cls(around, between)
+
+    def within(self, line: _Line, x: float | None) -> float:
+        """Return half the 95 % prediction interval of one probe at x, or that of the exponent without an x."""
+        freedom = line.n - 2 + _PRIOR_FREEDOM
+        variance = max((line.squares + _PRIOR_FREEDOM * self.around) / freedom, _LEAST_DEVIATION**2)
+        if x is None:
+            return t_quantile(freedom) * math.sqrt(variance / line.spread)
+        between = (line.within + _PRIOR_FREEDOM * self.between) / (line.freedom + _PRIOR_FREEDOM)
+        variance *= 1 + 1 / line.n + (x - line.mean_x) ** 2 / line.spread
+        return t_quantile(freedom) * math.sqrt(variance + between * (1 - 1 / line.seeds))
 
 
-def _laws(sizes: Sequence[float], points: Mapping[tuple[str, str], Sequence[float]], at: float) -> Iterator[Law]:
+def _laws(
+    sizes: Sequence[float], points: Mapping[tuple[str, str], Sequence[Sequence[float]]], at: float
+) -> Iterator[Law]:
     """Yield the law of each statistic, refused where the largest size contradicts the smaller ones."""
     x, target = [math.log10(size) for size in sizes], math.log10(at)
-    whole = {place: _Line.through(x, y) for place, y in points.items()}
-    parts = {place: _Line.through(x[:-1], y[:-1]) for place, y in points.items()} if len(x) > _FEWEST_SIZES else {}
-    for (layer, statistic), line in whole.items():
-        held_out, refused = None, ""
-        if part := parts.get((layer, statistic)):
-            held_out = points[layer, statistic][-1] - part.at(x[-1])
-            allowed = max(part.half_width(x[-1], _common(parts, statistic)), _TOLERATED)
-            if abs(held_out) > allowed:
-                refused = f"at {sizes[-1]:g} it is off by {held_out:+.2f} decades, more than {allowed:.2f}"
-        width = line.half_width(target, _common(whole, statistic))
-        yield Law(layer, statistic, line.slope, 10 ** line.at(target), width, held_out, refused)
+    for statistic in _STATISTICS:
+        own = {layer: each for (layer, name), each in points.items() if name == statistic}
+        whole = {layer: _Line.through(x, each) for layer, each in own.items()}
+        parts = (
+            {layer: _Line.through(x[:-1], each[:-1]) for layer, each in own.items()} if len(x) > FEWEST_SIZES else {}
+        )
+        variance, of_parts = _Variance.of(whole.values()), _Variance.of(parts.values())
+        for layer, line in whole.items():
+            held_out, refused = None, ""
+            if part := parts.get(layer):
+                held_out = fmean(own[layer][-1]) - part.at(x[-1])
+                allowed = max(of_parts.within(part, x[-1]), _TOLERATED)
+                if abs(held_out) > allowed:
+                    refused = f"at {sizes[-1]:g} it is off by {held_out:+.2f} decades, more than {allowed:.2f}"
+            exponent = (line.slope, variance.within(line, None))
+            found = (10 ** line.at(target), variance.within(line, target))
+            yield Law(layer, statistic, *exponent, *found, held_out, refused)
 
 
-def _common(lines: Mapping[tuple[str, str], _Line], statistic: str) -> float:
-    """Return the variance around the laws of one statistic, over all layers."""
-    own = [line for (_, each), line in lines.items() if each == statistic]
-    return math.fsum(line.squares for line in own) / sum(line.n - 2 for line in own)
+def _predicted(
+    name: str, shape: tuple[int, ...], nearest: LayerStatistics | None, laws: Sequence[Law]
+) -> LayerStatistics:
+    """Return a layer as it is predicted from one of the largest probed size; left out where a law is missing."""
+    if nearest is None or len(laws) < len(_STATISTICS) or any(law.refused for law in laws):
+        status = nearest.status if nearest else LayerStatus.LEFT_OUT
+        status = LayerStatus.LEFT_OUT if status is LayerStatus.MEASURED else status
+        return LayerStatistics.unmeasured(name, shape, status, nearest.kind if nearest else OTHER)
+    entries, histogram = math.prod(shape), nearest.histogram
+    low, middle, high = (law.predicted for law in laws)
+    assert histogram is not None and histogram.median
+    # v̂ = v · scale: every √v̂ is multiplied by the same number. Shares stay, and counts go with the entries.
+    counts = np.ceil(histogram.counts * (entries / nearest.entries)).astype(np.int64)
+    histogram = replace(histogram, counts=counts, scale=histogram.scale * (middle / histogram.median) ** 2)
+    return replace(
+        nearest,
+        name=name,
+        shape=shape,
+        entries=entries,
+        nonzero=histogram.nonzero,
+        low=low,
+        high=high,
+        histogram=histogram,
+    )
 
 
-def _predicted(layer: LayerStatistics, laws: Sequence[Law]) -> LayerStatistics:
-    """Return a layer of the largest probed size as it is predicted; without a say where a law of it is missing."""
-    if not laws or any(law.refused for law in laws):
-        return layer.left_out() if layer.status is LayerStatus.MEASURED else layer
-    predicted = {law.statistic: law.predicted for law in laws}
-    histogram = layer.histogram
-    if histogram is not None and histogram.median and "median" in predicted:
-        # v̂ = v · scale: the counts stay, and every √v̂ is multiplied by the same number.
-        shift = predicted["median"] / histogram.median
-        histogram = replace(histogram, scale=histogram.scale * shift**2)
-    return replace(layer, low=predicted["low"], high=predicted["high"], histogram=histogram)
-
-
-def _reliability(sizes: Sequence[float], at: float, bounds: EpsilonBounds, laws: Sequence[Law]) -> Reliability:
+def _reliability(
+    sizes: Sequence[float], at: float, bounds: EpsilonBounds, laws: Sequence[Law], noise: Mapping[str, float]
+) -> Reliability:
     """Judge a prediction: medium at best, low where an end may lie more than a decade off, or a refused layer there."""
     by_place = {(law.layer, law.statistic): law for law in laws}
     widths = [by_place[end.layers[0], name].decades for name, end in (("low", bounds.low), ("high", bounds.high))]
-    beyond = sorted(
-        {law.layer for law in laws if law.refused and not bounds.low.magnitude < law.predicted < bounds.high.magnitude}
-    )
+    refused = {law.layer for law in laws if law.refused}
+    outside = [law for law in laws if not bounds.low.magnitude <= law.predicted <= bounds.high.magnitude]
+    beyond = sorted({law.layer for law in outside if law.layer in refused})
     reasons = []
     if beyond:
         reasons.append(f"{', '.join(beyond[:3])} would set a bound, and follows no power law")
@@ -252,4 +394,7 @@ def _reliability(sizes: Sequence[float], at: float, bounds: EpsilonBounds, laws:
         f"predicted at {at:g} from {', '.join(f'{size:g}' for size in sizes)}, not measured: the lower end within"
         f" a factor of {power(float(f'{10**low:.2g}'))}, the upper within {power(float(f'{10**high:.2g}'))}"
     )
-    return Reliability("low" if beyond or max(widths) > 1 else "medium", tuple(reasons))
+    if len(sizes) == FEWEST_SIZES:
+        reasons.append("three sizes leave none to test the laws with; add a fourth")
+    is_low = beyond or max(widths) > 1 or len(sizes) == FEWEST_SIZES
+    return Reliability("low" if is_low else "medium", tuple(reasons), noise=dict(noise), noise_checked=bool(noise))

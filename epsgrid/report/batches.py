@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from epsgrid.numerics.bounds import EpsilonBounds
-from epsgrid.numerics.fits import Regime, fit_exponent, scaling_error
+from epsgrid.numerics.fits import Exponent, fit_exponent, scaling_error
 from epsgrid.numerics.magnitudes import LayerStatus
 from epsgrid.numerics.statistics import Interval, mean_interval
 from epsgrid.report.trust import MOSTLY
@@ -26,7 +26,7 @@ from epsgrid.selection.formatting import Metric, count
 from epsgrid.selection.load import StoredExperiment, of_trials, parsed_bounds
 from epsgrid.spec.trial import Trial
 from epsgrid.store.paths import ExperimentFolder
-from epsgrid.store.records import BatchBoundsRecord, GridRecord, ProbeRecord
+from epsgrid.store.records import GridRecord, ProbeRecord, VariedRecord
 
 BASE = "base"
 _WITH_EPSILON, _WITHOUT_EPSILON = "sqrt", "sqrt-keep-epsilon"
@@ -40,19 +40,14 @@ _LARGE_BATCH = 0.1
 class _MeasuredBatches:
     """Stored bounds by (batch size, seed), and the steps of the probes at each batch size."""
 
-    record: BatchBoundsRecord
+    record: VariedRecord
     bounds: Mapping[tuple[int, int], EpsilonBounds]
     steps: Mapping[int, int]
 
-
-@dataclass(frozen=True)
-class _Fitted:
-    """An exponent with its interval, and the law that it follows; see `epsgrid.numerics.fits`."""
-
-    value: float
-    low: float | None
-    high: float | None
-    regime: Regime
+    @property
+    def base(self) -> int:
+        """The spec's own batch size."""
+        return int(self.record.own[0])
 
 
 @dataclass(frozen=True)
@@ -81,9 +76,9 @@ class _MovesRow:
     name: str
     kind: str
     entries: int
-    low: _Fitted | None
-    median: _Fitted | None
-    high: _Fitted | None
+    low: Exponent | None
+    median: Exponent | None
+    high: Exponent | None
     is_rounding_noise: bool = False
 
 
@@ -103,8 +98,8 @@ class ExponentRows:
     sizes: tuple[_SizeRow, ...]
     seeds: int
     tail_fraction: float
-    low: _Fitted
-    high: _Fitted
+    low: Exponent
+    high: Exponent
     layers: tuple[_MovesRow, ...]
     answer: _Answer
     verdict: str
@@ -120,12 +115,12 @@ def read_batches(folder: ExperimentFolder) -> _MeasuredBatches | None:
     """
     if not folder.batch_bounds_json.exists():
         return None
-    record = BatchBoundsRecord.read(folder.batch_bounds_json)
+    record = VariedRecord.read(folder.batch_bounds_json)
     bounds: dict[tuple[int, int], EpsilonBounds] = {}
     steps: dict[int, int] = {}
-    for size in record.batch_sizes:
+    for point in record.points:
         for seed in record.seeds:
-            path = folder.batch_probe(size, seed)
+            path, size = record.probe(folder, point, seed), int(point[0])
             probe = ProbeRecord.read(path)
             parsed = parsed_bounds(probe, path)
             assert parsed is not None
@@ -137,12 +132,12 @@ def read_batches(folder: ExperimentFolder) -> _MeasuredBatches | None:
 def exponent_rows(measured: _MeasuredBatches) -> ExponentRows:
     """Return the rows of bounds measured at several batch sizes."""
     record = measured.record
-    first = measured.bounds[record.base_batch_size, record.seeds[0]]
+    first = measured.bounds[measured.base, record.seeds[0]]
     lows = {place: bounds.low.magnitude for place, bounds in measured.bounds.items()}
     highs = {place: bounds.high.magnitude for place, bounds in measured.bounds.items()}
     low, high = _fitted(lows), _fitted(highs)
     assert low is not None and high is not None
-    sizes = tuple(_size_row(measured, size, lows, highs) for size in record.batch_sizes)
+    sizes = tuple(_size_row(measured, size, lows, highs) for size in measured.steps)
     layers = _layer_rows(measured, first)
     answer: _Answer = "cannot tell" if low.regime == high.regime == "undecided" else "not safe"
     if low.regime == high.regime == "noise-dominated":
@@ -152,7 +147,7 @@ def exponent_rows(measured: _MeasuredBatches) -> ExponentRows:
     elif high.regime == "noise-dominated":
         answer = "safe for the upper bound only"
     return ExponentRows(
-        base_batch_size=record.base_batch_size,
+        base_batch_size=measured.base,
         sizes=sizes,
         seeds=len(record.seeds),
         tail_fraction=first.tail_fraction,
@@ -165,14 +160,13 @@ def exponent_rows(measured: _MeasuredBatches) -> ExponentRows:
     )
 
 
-def _fitted(magnitudes: Mapping[tuple[int, int], float | None]) -> _Fitted | None:
+def _fitted(magnitudes: Mapping[tuple[int, int], float | None]) -> Exponent | None:
     """Fit the exponent of magnitudes by (batch size, seed); those that are not known are left out."""
     by_seed: dict[int, dict[int, float]] = {}
     for (size, seed), magnitude in magnitudes.items():
         if magnitude:
             by_seed.setdefault(seed, {})[size] = magnitude
-    exponent = fit_exponent(by_seed)
-    return None if exponent is None else _Fitted(exponent.value, exponent.low, exponent.high, exponent.regime)
+    return fit_exponent(by_seed)
 
 
 def _layer_rows(measured: _MeasuredBatches, first: EpsilonBounds) -> tuple[_MovesRow, ...]:
@@ -199,7 +193,7 @@ def _size_row(
     lows: Mapping[tuple[int, int], float],
     highs: Mapping[tuple[int, int], float],
 ) -> _SizeRow:
-    seeds, base = measured.record.seeds, measured.record.base_batch_size
+    seeds, base = measured.record.seeds, measured.base
     here = measured.bounds[size, seeds[0]]
 
     def error(magnitudes: Mapping[tuple[int, int], float]) -> Interval | None:
@@ -223,7 +217,7 @@ def _size_row(
 
 
 def _verdict(
-    answer: _Answer, low: _Fitted, high: _Fitted, sizes: Sequence[_SizeRow], layers: Sequence[_MovesRow]
+    answer: _Answer, low: Exponent, high: Exponent, sizes: Sequence[_SizeRow], layers: Sequence[_MovesRow]
 ) -> str:
     question = f"scaling bounds by 1/√κ between batch {sizes[0].batch_size} and {sizes[-1].batch_size}: {answer}"
     ends = f"the lower bound goes as B^{exponent(low)} ({low.regime}), the upper as B^{exponent(high)} ({high.regime})"
@@ -237,10 +231,10 @@ def _verdict(
     return f"{question}; {ends}; {error}; {', '.join([share, *others])}"
 
 
-def exponent(fitted: _Fitted) -> str:
+def exponent(fitted: Exponent) -> str:
     """Write an exponent, with its interval where it has one.
 
-    >>> exponent(_Fitted(-0.483, -0.51, -0.456, "noise-dominated"))
+    >>> exponent(Exponent(-0.483, -0.51, -0.456, "noise-dominated"))
     '−0.48 [−0.51, −0.46]'
     """
     texts = [f"{value:.2f}".replace("-", "−") for value in (fitted.value, fitted.low, fitted.high) if value is not None]
@@ -250,13 +244,13 @@ def exponent(fitted: _Fitted) -> str:
 def _notes(measured: _MeasuredBatches) -> Iterator[str]:
     record = measured.record
     yield "every size saw as many epochs, with frozen weights and with averages over as many epochs (β^κ)"
-    largest = record.batch_sizes[-1]
+    largest = max(measured.steps)
     if measured.steps[largest] < _FEW_STEPS:
         yield (
             f"at batch {largest} v̂ is the mean square of only {count(measured.steps[largest], 'gradient')}, which "
             "draws its tails apart: more epochs (--epochs) help"
         )
-    if len(record.batch_sizes) == 2 and len(record.seeds) == 1:
+    if len(record.points) == 2 and len(record.seeds) == 1:
         yield "two sizes and one seed leave no interval: add a size, or seeds with probe.seeds"
     if record.examples is not None and largest >= _LARGE_BATCH * record.examples:
         smaller = 1 - math.sqrt(max(record.examples - largest, 0) / max(record.examples - 1, 1))

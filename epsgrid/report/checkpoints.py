@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from epsgrid.numerics.bounds import EpsilonBounds
+from epsgrid.numerics.damping import Damping, pooled
 from epsgrid.numerics.series import FRACTIONS, LayerSnapshot, Series, Snapshot
 from epsgrid.report.figures.damping import damping_numbers, draw_damping
 from epsgrid.report.figures.percentiles import draw_percentiles, percentile_numbers
@@ -15,10 +15,6 @@ from epsgrid.report.html.page import Section, html_page
 from epsgrid.report.pictures import RenderedFigure
 from epsgrid.report.table import Table
 from epsgrid.selection.formatting import NOTHING, percent, power, powers
-
-if TYPE_CHECKING:
-    from epsgrid.observing.diagnosis import Diagnosis
-    from epsgrid.observing.reading import AdaptableFraction
 
 
 @dataclass(frozen=True)
@@ -31,8 +27,10 @@ class CheckpointRow:
         step: the steps taken; None where not known.
         epsilons: the different ε it was trained with; empty where not known.
         threshold: the magnitude that ε weighs as much as, where all layers have the same.
-        adaptable: share of the entries with √v̂ above ε; None where ε is not known.
-        diagnosis: of the layers whose ε is known.
+        adapting: share of all entries with √v̂ above ε, in [0, 1]; None where ε is not known.
+        shares: the same of each layer by name.
+        dampings: of the layers whose ε is known, by name.
+        findings: what is to be said of layers whose steps are shortened, a sentence each.
         bounds: None where no layer can set any.
         layers: kind and magnitudes of each layer by name.
         notes: what is not known, a sentence each.
@@ -44,8 +42,10 @@ class CheckpointRow:
     step: int | None
     epsilons: tuple[float, ...]
     threshold: float | None
-    adaptable: AdaptableFraction | None
-    diagnosis: Diagnosis
+    adapting: float | None
+    shares: Mapping[str, float]
+    dampings: Mapping[str, Damping]
+    findings: tuple[str, ...]
     bounds: EpsilonBounds | None
     layers: dict[str, tuple[str, LayerSnapshot]]
     notes: tuple[str, ...] = ()
@@ -74,8 +74,8 @@ def timeline_table(rows: Sequence[CheckpointRow]) -> Table:
             NOTHING if row.step is None else f"{row.step:,}",
             row.reach,
             powers(row.epsilons),
-            NOTHING if row.adaptable is None else percent(row.adaptable.total),
-            NOTHING if (damping := row.diagnosis.damping) is None else percent(damping.mean),
+            NOTHING if row.adapting is None else percent(row.adapting),
+            NOTHING if (damping := pooled(row.dampings.values())) is None else percent(damping.mean),
         )
         for row in rows
     ]
@@ -85,7 +85,7 @@ def timeline_table(rows: Sequence[CheckpointRow]) -> Table:
 def headline(row: CheckpointRow) -> str:
     """Return the answer of one checkpoint in a sentence."""
     used = f"at its ε, {powers(row.epsilons)}," if row.epsilons else "its ε is not known"
-    share = "" if row.adaptable is None else f" {percent(row.adaptable.total)} of the entries adapt"
+    share = "" if row.adapting is None else f" {percent(row.adapting)} of the entries adapt"
     return f"ε bounds: {row.reach}; {used}{share}"
 
 
@@ -118,8 +118,9 @@ def checkpoints_page(rows: Sequence[CheckpointRow], notes: Sequence[str]) -> str
             caption = f"{prefix}Percentiles of √v̂, and the bounds of {last.file}.{axis}"
             files = {"svg": to_bytes(draw_percentiles(numbers), "svg")}
             figures.append(RenderedFigure(f"percentiles-{number}", "√v̂ and ε over the steps", caption, files))
-        looks = [{each.name: each.damping for each in row.diagnosis.layers} for row in own]
-        if (shortened := damping_numbers(list(zip(series.steps, looks, strict=True)), "step")) is not None:
+        if (
+            shortened := damping_numbers(list(zip(series.steps, [row.dampings for row in own], strict=True)), "step")
+        ) is not None:
             caption = f"{prefix}The mean length of steps of the layers with the shortest, as a share of that at ε → 0."
             files = {"svg": to_bytes(draw_damping(shortened), "svg")}
             figures.append(RenderedFigure(f"damping-{number}", "How far ε shortens the steps", caption + axis, files))

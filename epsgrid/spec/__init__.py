@@ -8,3 +8,5 @@ checking    plain values -> model.Spec, or all problems, with line and column
 writing     the effective spec as YAML
 trial       a trial, its identity and its id
 """
+
+BATCH_SIZE = "training.batch_size"

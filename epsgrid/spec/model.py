@@ -26,6 +26,7 @@ from pydantic import (
 
 from epsgrid import plugins
 from epsgrid.codec import shown
+from epsgrid.spec import BATCH_SIZE
 
 _PositiveFloat = Annotated[float, Field(gt=0)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
@@ -280,8 +281,29 @@ class Probe(Frozen):
     every: Count | None = None
     """Keep the histograms of every N-th step; null keeps about sixty."""
     batch_sizes: tuple[Count, ...] = ()
-    """Measure at these batch sizes as well, to see how the bounds move with it; the bounds of the spec stay those of
-    `training.batch_size`."""
+    """Short for `vary: {training.batch_size: ...}`, which measures at the spec's own batch size as well."""
+    vary: dict[str, Annotated[tuple[_PositiveFloat, ...], Field(min_length=2)]] = {}
+    """Measure at other values of numbers of the spec, as in {model.width: [32, 64, 128]}, to predict the bounds at
+    further ones. Several keys go in step: their first values together, and so on."""
+
+    @property
+    def varied(self) -> dict[str, tuple[float, ...]]:
+        """The keys that are varied and their values."""
+        return {BATCH_SIZE: self.batch_sizes} if self.batch_sizes else self.vary
+
+    @model_validator(mode="after")
+    def _varied_values_fit_together(self) -> Probe:
+        if self.vary and self.batch_sizes:
+            raise ValueError(f"batch_sizes is short for vary: {{{BATCH_SIZE}: ...}}; give one of them")
+        lengths = {key: len(values) for key, values in self.vary.items()}
+        if len(set(lengths.values())) > 1:
+            counts = ", ".join(f"{length} of {key}" for key, length in lengths.items())
+            raise ValueError(f"vary takes its keys in step, and so needs as many values of each; got {counts}")
+        if any(len(set(values)) < len(values) for values in [*self.vary.values()][:1]):
+            raise ValueError(f"vary names a value of {next(iter(self.vary))} twice")
+        if self.update_weights and BATCH_SIZE in self.varied:
+            raise ValueError("batch_sizes compares gradients at the same weights; remove update_weights: true")
+        return self
 
     @model_validator(mode="after")
     def _moving_needs_a_learning_rate(self) -> Probe:
@@ -291,8 +313,6 @@ class Probe(Frozen):
             raise ValueError("learning_rate is only used with update_weights: true; remove one or set the other")
         if self.update_weights and self.compare_weights is not None:
             raise ValueError("compare_weights compares frozen weights with moving ones; remove update_weights: true")
-        if self.update_weights and self.batch_sizes:
-            raise ValueError("batch_sizes compares gradients at the same weights; remove update_weights: true")
         return self
 
 

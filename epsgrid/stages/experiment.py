@@ -9,7 +9,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from epsgrid import __version__, tasks
+from epsgrid import tasks
+from epsgrid._version import __version__
 from epsgrid.errors import ScalingError, SpecError, StoreError, UnknownNameError
 from epsgrid.optimizers._scaling import scaling_of
 from epsgrid.plugins import nearest, user_errors

@@ -12,15 +12,14 @@ from typing import Any
 from epsgrid import plugins
 from epsgrid.errors import StoreError, UnknownNameError
 from epsgrid.exporters._space import Kind, Space, Target, space_of
-from epsgrid.numerics.bounds import BoundsChoice
+from epsgrid.numerics.bounds import BoundsChoice, EpsilonBounds
 from epsgrid.numerics.groups import EpsilonGroup, GroupsBy, epsilon_groups
 from epsgrid.numerics.placement import FRAMEWORKS
 from epsgrid.numerics.precision import power
 from epsgrid.optimizers._conversion import placement_of
 from epsgrid.selection.load import bounds_choice, parsed_bounds, read_experiment
-from epsgrid.stages.probe import read_probe
 from epsgrid.store.paths import ExperimentFolder
-from epsgrid.store.records import ProbeRecord
+from epsgrid.store.records import ExperimentRecord, ProbeRecord
 
 _FRAMEWORKS = ("fairseq", "keras", "optax", "tf-keras")
 _SAME_EPSILON = {"adamw": "adam", "amsgrad": "adam"}
@@ -36,9 +35,11 @@ def export_bounds(
     framework: str | None,
     epsilon_name: str,
     learning_rate_name: str,
+    predicted: bool = False,
 ) -> tuple[Space, str, str]:
     """Return a run's bounds as a search space, the text of it for another tool, and one line about how to use that.
 
+    `predicted` asks for the last bounds that were predicted in place of those measured.
     `framework` says whose ε: None or "torch" for the run's own optimizer; "keras", "optax", "tf-keras" or "fairseq" for
     the one of the same name there; or any name that `epsgrid convert` knows, such as "keras-rmsprop". The names are
     those in the user's training.
@@ -50,11 +51,8 @@ def export_bounds(
         SpecError: the β₂ of the run is not valid for it, or a name cannot name a hyperparameter.
     """
     exporter = plugins.load("exporters", tool)
-    experiment, probe = read_experiment(folder), read_probe(folder)
-    measured = parsed_bounds(probe, folder.bounds_json)
-    if probe is None or measured is None:
-        raise StoreError(f"{folder.root}: no bounds were measured here; `epsgrid probe SPEC` does it")
-    target = _target_of(framework, experiment.spec["optimizer"], probe)
+    experiment, probe, measured = _read(folder, predicted)
+    target = _target_of(framework, probe.identity["optimizer"] if predicted else experiment.spec["optimizer"], probe)
     names = {"epsilon_name": epsilon_name, "learning_rate_name": learning_rate_name}
     chosen = measured.chosen(bounds or bounds_choice(experiment))
     space = space_of(experiment, probe, chosen, kind, target, **names)
@@ -77,7 +75,7 @@ def param_groups(model, epsilon={default!r}):
 
 
 def export_groups(
-    folder: ExperimentFolder, by: GroupsBy, epsilon: float | None
+    folder: ExperimentFolder, by: GroupsBy, epsilon: float | None, *, predicted: bool = False
 ) -> tuple[tuple[EpsilonGroup, ...], str]:
     """Return an ε for each kind of layer or each layer, by a run's probe, and a Python module that has them.
 
@@ -86,10 +84,7 @@ def export_groups(
     Raises:
         StoreError: there is no experiment, or nothing was probed.
     """
-    experiment, probe = read_experiment(folder), read_probe(folder)
-    measured = parsed_bounds(probe, folder.bounds_json)
-    if probe is None or measured is None:
-        raise StoreError(f"{folder.root}: no bounds were measured here; `epsgrid probe SPEC` does it")
+    experiment, probe, measured = _read(folder, predicted)
     now = float(experiment.spec["sweep"]["default_epsilon"]) if epsilon is None else epsilon
     noise = measured.reliability.noise if measured.reliability else None
     groups = epsilon_groups(measured.layers, probe.placement, now, by, noise)
@@ -97,11 +92,23 @@ def export_groups(
         f"ε by {by} for {experiment.spec['optimizer']['name']}: the largest that does not shorten the steps, against"
         f" {power(now)} for all.",
         f"run: {experiment.name}, {probe.steps} steps{f' at batch size {size}' if (size := probe.batch_size) else ''}",
+        *(measured.reliability.reasons if predicted and measured.reliability else ()),
         *map(str, groups),
     ]
     comment = "".join(f"# {line}\n" for line in lines)
     table = "".join(f"\n    {name!r}: {group.epsilon!r}," for group in groups for name in group.layers)
     return groups, _GROUPS.format(comment=comment, table=table, default=now)
+
+
+def _read(folder: ExperimentFolder, predicted: bool) -> tuple[ExperimentRecord, ProbeRecord, EpsilonBounds]:
+    """Return an experiment with its measured bounds, or with those predicted last."""
+    experiment, path = read_experiment(folder), folder.predicted_json if predicted else folder.bounds_json
+    probe = ProbeRecord.read(path) if path.exists() else None
+    bounds = parsed_bounds(probe, path)
+    if probe is None or bounds is None:
+        how = "predicted here; `epsgrid probe SPEC --vary KEY=LIST --predict N`" if predicted else ""
+        raise StoreError(f"{folder.root}: no bounds were {how or 'measured here; `epsgrid probe SPEC`'} does it")
+    return experiment, probe, bounds
 
 
 def _target_of(framework: str | None, optimizer: Mapping[str, Any], probe: ProbeRecord) -> Target:

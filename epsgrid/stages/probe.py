@@ -1,5 +1,8 @@
 """The first stage: measure the gradient magnitudes of the first epoch and store the ε bounds.
 
+They may be measured at other values of numbers of the spec too, such as the width, and be predicted from there for a
+model that is too large to probe; `epsgrid.numerics.predicting` has the laws.
+
 At several batch sizes, the epochs stay the same and so does the average in time that v is: with the batch κ times
 larger, β₂ becomes β₂^κ (the square-root rule of arXiv 2205.10287 agrees to first order). Every size then sees the same
 examples with the same weights. With equal steps instead, a larger batch would see more examples and more tiny entries
@@ -12,28 +15,35 @@ at a size that is a large part of the data their noise is smaller than σ²/B by
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
+from statistics import linear_regression
 from typing import TYPE_CHECKING, Any
 
-from epsgrid import optimizers, plugins, tasks
+from epsgrid import models, optimizers, plugins, tasks
+from epsgrid.codec import shown
 from epsgrid.errors import NoBoundsError, ScalingError, SpecError, StoreError
 from epsgrid.numerics.bounds import EpsilonBounds
+from epsgrid.numerics.predicting import FEWEST_SIZES, Prediction, predict
 from epsgrid.numerics.scaling import scaled_steps
 from epsgrid.optimizers._conversion import SAME_SECOND_MOMENT
 from epsgrid.optimizers._scaling import scaling_of
-from epsgrid.spec.model import Probe, Spec
+from epsgrid.spec import BATCH_SIZE
+from epsgrid.spec.loading import parse_spec, spec_from_json
+from epsgrid.spec.model import Spec
 from epsgrid.spec.trial import identity, plugin_names
+from epsgrid.spec.writing import spec_to_yaml
 from epsgrid.stages.experiment import Asked, enter, parameters_of, prepare_data
 from epsgrid.stages.scale import scaled_spec, with_base
 from epsgrid.store import observations
 from epsgrid.store.atomic import read_json, store_errors
 from epsgrid.store.paths import ExperimentFolder
 from epsgrid.store.provenance import provenance
-from epsgrid.store.records import BatchBoundsRecord, ProbeRecord
+from epsgrid.store.records import ProbeRecord, VariedRecord
 from epsgrid.tasks._divide import DividedImages
 
 if TYPE_CHECKING:
@@ -50,15 +60,21 @@ _OBSERVE = """task {task!r} trains by your own code, so nothing here can probe i
 
 and name the file in the spec: `sweep: {{bounds: bounds.json, ...}}`. Without it, list `sweep.epsilons`, or sweep the
 conventional grid alone: `sweep: {{grid: conventional, ...}}`."""
+_ASTRAY = 1.25
+"""Factor by which the value of a key may lie beside the common line of keys in step."""
 _NEVER = 2**31
 """Steps between two snapshots where only the histograms at the end are wanted."""
 
 
 @dataclass(frozen=True)
-class BatchProbe:
-    """The spec's own probe, and how many probes at other sizes and seeds were measured just now or reused."""
+class Varied:
+    """Which probes there are at other values of some keys, and how many were measured just now or reused.
 
-    base: ProbeRecord
+    `base` is the spec's own probe, with which other batch sizes are compared; None for other keys.
+    """
+
+    record: VariedRecord
+    base: ProbeRecord | None
     base_is_new: bool
     measured: int
     reused: int
@@ -82,54 +98,131 @@ def probe(asked: Asked, command: Sequence[str], *, force: bool, on_step: _OnStep
         stored = read_probe(asked.folder)
         if stored is not None and stored.identity == probe_identity(asked.spec, data):
             return stored, False
-    ((record, series),) = _measure([asked.spec], data, command, on_step)
+    ((record, series),) = _measure([(asked.spec, data)], command, on_step)
     observations.write(asked.folder.observations_jsonl, series)
     record.write(asked.folder.bounds_json)
     return record, True
 
 
-def batch_probe(asked: Asked, command: Sequence[str], *, force: bool, on_step: _OnStep) -> BatchProbe:
-    """Measure the bounds at every batch size of `probe.batch_sizes` and at the spec's own, with every seed of it.
+def vary_probe(
+    asked: Asked, target: Sequence[float] | None, command: Sequence[str], *, force: bool, on_step: _OnStep
+) -> Varied:
+    """Measure the bounds at all values of the keys that `probe.vary` names, with every seed of it.
 
-    A size and seed that is stored with the same settings is not measured again unless with `force`, so that a call that
-    was interrupted continues with what is missing. Progress starts again after the spec's own probe.
+    `target` has a value for each key, to `predict_at`, and is checked before anything is measured. Where the batch size
+    alone is varied, the spec's own is one of the points, and measured as its bounds. A point and seed that is stored
+    with the same settings is not measured again unless with `force`, so that a call that was interrupted continues with
+    what is missing. Progress starts again after the spec's own probe.
 
     Raises:
-        SpecError: there is only one batch size, or one that is larger than the data.
+        SpecError: a key, a value or the target is no good; there is only one batch size, or one that is larger than
+            the data.
         NoBoundsError, DataError, StoreError: see `probe`.
     """
     optimizers.require_epsilon(asked.spec.optimizer.name)
     if asked.spec.task.trains_itself:
-        raise NoBoundsError(f"task {asked.spec.task.name!r} has batches of its own, so they cannot be made larger here")
-    data, folder, settings = prepare_data(asked.spec), asked.folder, asked.spec.probe
-    own_size = asked.spec.training.batch_size
-    sizes = with_base(settings.batch_sizes, own_size, data)
-    base, base_is_new = probe(asked, command, force=force, on_step=on_step)
+        raise NoBoundsError(
+            f"task {asked.spec.task.name!r} trains by your own code; vary it there, and predict by epsgrid.predict"
+        )
+    spec, folder, settings, varied = asked.spec, asked.folder, asked.spec.probe, asked.spec.probe.varied
+    data, keys = prepare_data(spec), tuple(varied)
+    own = tuple(_own_value(spec, key) for key in keys)
+    points, has_own = tuple(sorted(zip(*varied.values(), strict=True))), keys == (BATCH_SIZE,)
+    if has_own:
+        points = tuple((float(size),) for size in with_base([int(size) for (size,) in points], int(own[0]), data))
     seeds = tuple(range(settings.seed, settings.seed + settings.seeds))
     examples = len(data.train) if isinstance(data, DividedImages) else None
-    points = [(size, seed) for size in sizes for seed in seeds if (size, seed) != (own_size, seeds[0])]
+    record = VariedRecord(keys, points, own, seeds, examples)
+    if target is not None:
+        _check_target(record, target)
+    for point in (*points, *([tuple(target)] if target else [])):  # all mistakes are told before anything runs
+        prepare_data(_at(spec, record.written(point), seeds[0], 1))
+    places = [(point, seed) for point in points for seed in seeds if not (has_own and (point, seed) == (own, seeds[0]))]
+    base, base_is_new = probe(asked, command, force=force, on_step=on_step) if has_own else (None, False)
+    if base is None:
+        enter(asked, data)
     missing = []
-    for size, seed in points:
-        spec, path = _at(asked.spec, size, seed, base.steps), folder.batch_probe(size, seed)
-        is_stored = path.exists() and ProbeRecord.read(path).identity == probe_identity(spec, data)
-        if force or not is_stored:
-            missing.append((spec, path))
+    for point, seed in places:
+        there, path = _at(spec, record.written(point), seed, _steps(spec, base)), record.probe(folder, point, seed)
+        own_data = data if there.task == spec.task else prepare_data(there)
+        if force or not path.exists() or ProbeRecord.read(path).identity != probe_identity(there, own_data):
+            missing.append((there, own_data, path))
+    stored = folder.varied(keys)
     if missing:  # until all are measured, nobody may take old and new probes for one measurement
-        with store_errors("remove", folder.batch_bounds_json):
-            folder.batch_bounds_json.unlink(missing_ok=True)
-    base.write(folder.batch_probe(own_size, seeds[0]))
-    for (_, path), (found, _) in zip(
-        missing, _measure([spec for spec, _ in missing], data, command, on_step), strict=True
-    ):
-        replace(found, bounds_json={**found.bounds_json, "reliability": None}).write(path)
-    BatchBoundsRecord(own_size, sizes, seeds, examples).write(folder.batch_bounds_json)
-    return BatchProbe(base, base_is_new, len(missing), len(points) - len(missing))
+        with store_errors("remove", stored):
+            stored.unlink(missing_ok=True)
+    if base is not None:
+        base.write(record.probe(folder, own, seeds[0]))
+    jobs = [(there, own_data) for there, own_data, _ in missing]
+    for (_, _, path), (found, _) in zip(missing, _measure(jobs, command, on_step), strict=True):
+        found.write(path)
+    record.write(stored)
+    return Varied(record, base, base_is_new, len(missing), len(places) - len(missing))
+
+
+def _check_target(record: VariedRecord, target: Sequence[float]) -> None:
+    """Raise a SpecError where nothing can be predicted at a target."""
+    if len(target) != len(record.keys):
+        raise SpecError(
+            f"--predict: expected a value for each of {', '.join(record.keys)}, in this order, got {len(target)}"
+        )
+    if not all(0 < value < math.inf for value in target):
+        raise SpecError(f"--predict: expected numbers above 0, got {', '.join(f'{value:g}' for value in target)}")
+    if len(record.points) < FEWEST_SIZES:
+        raise SpecError(
+            f"--predict: a power law needs {FEWEST_SIZES} values of {record.keys[0]}, and a fourth tells whether it"
+            f" holds; got {len(record.points)}"
+        )
+    columns = [*zip(*record.points, strict=True)]
+    for key, values, value in zip(record.keys[1:], columns[1:], target[1:], strict=True):
+        slope, offset = linear_regression([*map(math.log, columns[0])], [*map(math.log, values)])
+        straight = math.exp(offset + slope * math.log(target[0]))
+        if not 1 / _ASTRAY <= value / straight <= _ASTRAY:
+            raise SpecError(
+                f"--predict: where {record.keys[0]} goes on to {target[0]:g}, {key} goes on to {straight:.3g}, not to"
+                f" {value:g}: keys in step have one law together, along the line of their values"
+            )
+
+
+def predict_at(
+    asked: Asked, varied: Varied, target: Sequence[float], command: Sequence[str]
+) -> tuple[ProbeRecord, Prediction]:
+    """Predict the bounds at a target, a value for each varied key, and store them.
+
+    Raises NoBoundsError where no layer's law fits, SpecError where the spec cannot have these values.
+    """
+    spec, folder, record, at = asked.spec, asked.folder, varied.record, tuple(map(float, target))
+    there = _at(spec, record.written(at), spec.probe.seed, _steps(spec, varied.base))
+    data = prepare_data(there)
+    probes = {
+        point: [ProbeRecord.read(record.probe(folder, point, s)) for s in record.seeds] for point in record.points
+    }
+    last = probes[record.points[-1]][0]
+    steps = last.steps
+    if BATCH_SIZE in record.keys:
+        steps = scaled_steps(steps, Fraction(there.training.batch_size, last.batch_size))
+    placement = optimizers.load(spec.optimizer.name).placement(there.optimizer, steps)
+    measured = {point[0]: [each.bounds() for each in found] for point, found in probes.items()}
+    prediction = predict(measured, at[0], model=_meta_model(there, data), placement=placement)
+    stored = ProbeRecord(
+        identity=probe_identity(there, data),
+        bounds_json=prediction.bounds.to_json(),
+        placement=placement,
+        cost_seconds=math.fsum(each.cost_seconds for found in probes.values() for each in found),
+        steps=steps,
+        batch_size=there.training.batch_size,
+        data_description=data.description,
+        provenance=provenance(command),
+        predicted_at=record.written(at),
+    )
+    stored.write(folder.predicted_json)
+    return stored, prediction
 
 
 def probe_identity(spec: Spec, data: tasks.PreparedData | None) -> dict[str, Any]:
     """Return everything that can change the result of probing this spec."""
     common = identity(spec, parameters_of(spec, data))
-    unused = {"batch_sizes"}  # they have records of their own
+    unused = {"batch_sizes", "vary"}  # they have records of their own
     if not spec.probe.leave_out:
         unused.add("leave_out")
     return {
@@ -219,30 +312,33 @@ def read_probe(folder: ExperimentFolder) -> ProbeRecord | None:
 
 
 def _measure(
-    specs: Sequence[Spec], data: tasks.PreparedData, command: Sequence[str], on_step: _OnStep
+    jobs: Sequence[tuple[Spec, tasks.PreparedData]], command: Sequence[str], on_step: _OnStep
 ) -> Iterator[tuple[ProbeRecord, Series]]:
-    """Probe specs of one task, one after another."""
-    if not specs:
+    """Probe specs on their data, one after another."""
+    if not jobs:
         return
     from epsgrid.trials.building import user_errors  # torch, only now that there is something to run
     from epsgrid.trials.device import resolve_device
     from epsgrid.trials.probe import run_probe
     from epsgrid.trials.rehearsal import rehearse
 
-    device = resolve_device(specs[0].execution.device, specs[0].training.precision)
-    with plugins.user_errors(specs[0].task.name):
-        task = tasks.load(specs[0].task.name).build(specs[0].task, data, device)
-    for place, spec in enumerate(specs):
+    first = jobs[0][0]
+    device, built = resolve_device(first.execution.device, first.training.precision), None
+    for place, (spec, data) in enumerate(jobs):
+        if built != spec.task:
+            with plugins.user_errors(spec.task.name):
+                task = tasks.load(spec.task.name).build(spec.task, data, device)
+            built = spec.task
 
         def on_part(done: int, of: int, place: int = place) -> None:
-            on_step(100 * place + 100 * done // of, 100 * len(specs))
+            on_step(100 * place + 100 * done // of, 100 * len(jobs))
 
         rate, epsilon = spec.sweep.learning_rates[0], spec.sweep.default_epsilon
         rehearse(spec, task, device, rate, epsilon, spec.probe.seed, to_the_end=False)
         own_identity, names = probe_identity(spec, data), plugin_names(spec)
         plugins.check_imports(own_identity.get("code", {}), *names)
         with user_errors(spec, task):
-            outcome = run_probe(spec, task, device, on_step if len(specs) == 1 else on_part)
+            outcome = run_probe(spec, task, device, on_step if len(jobs) == 1 else on_part)
         plugins.check_imports(own_identity.get("code", {}), *names)
         record = ProbeRecord(
             identity=own_identity,
@@ -257,31 +353,90 @@ def _measure(
         yield record, outcome.series
 
 
-def _at(spec: Spec, batch_size: int, seed: int, base_steps: int) -> Spec:
-    """Return the spec of a probe at another batch size or seed, without the settings about reliability.
+def _place(document: Any, key: str) -> tuple[Any, str | int]:
+    """Return the mapping or list of a spec's document that holds a dotted key, and the key or the index in it."""
+    *outer, last = [int(part) if part.isdecimal() else part for part in key.split(".")]
+    for part in outer:
+        document = document[part]
+    return document, last
 
-    Its averages span as many epochs as at the spec's own batch size; where no rule is derived for the optimizer, its
-    decays stay. `base_steps` is the number of steps of the spec's own probe, fixed or until the bounds had settled.
-    """
+
+def _own_value(spec: Spec, key: str) -> float:
+    """Return the number that a spec has at a key; what is none is a SpecError."""
     try:
-        scaled = scaled_spec(spec, batch_size, "sqrt", half_life=True).spec
-        if scaling_of(spec.optimizer).is_residual:  # with another β₁, √v̂ of noise would not go as 1/√κ
-            own, there = (each.model_dump()["betas"] for each in (spec.optimizer, scaled.optimizer))
-            options = scaled.optimizer.model_copy(update={"betas": (own[0], there[1])})
-            scaled = scaled.model_copy(update={"optimizer": options})
-    except (ScalingError, SpecError):
-        training = spec.training.model_copy(update={"batch_size": batch_size})
-        scaled = spec.model_copy(update={"training": training})
-    batches = None
-    if spec.probe.batches is not None:
-        batches = scaled_steps(base_steps, Fraction(batch_size, spec.training.batch_size))
-    settings = Probe(
-        epochs=spec.probe.epochs,
-        batches=batches,
-        tail_fraction=spec.probe.tail_fraction,
-        leave_out=spec.probe.leave_out,
-        seed=seed,
-        check_rounding=False,
-        every=_NEVER,
+        inner, last = _place(spec.model_dump(mode="json"), key)
+        found = inner[last]
+    except (LookupError, TypeError):
+        parse_spec(spec_to_yaml(spec), "the spec", [f"{key}=1"])  # says what is wrong with the key
+        raise
+    if isinstance(found, bool) or not isinstance(found, int | float):
+        raise SpecError(f"--vary {key}: the spec has {shown(found)} there, and only a number can be varied")
+    return float(found)
+
+
+def _steps(spec: Spec, base: ProbeRecord | None) -> int | None:
+    """Return the steps that the spec's own probe takes, or would; None where it takes all of its epochs."""
+    if spec.probe.batches is None or base is not None:
+        return base.steps if base is not None and spec.probe.batches is not None else None
+    if spec.probe.batches == "settled":
+        raise SpecError(
+            "probe.batches: settled: all sizes are compared over the same batches; give their number, as --batches 50"
+        )
+    return spec.probe.batches
+
+
+def _at(spec: Spec, values: Mapping[str, str], seed: int, base_steps: int | None) -> Spec:
+    """Return the spec of a probe at other values of some keys, as they are written, or another seed.
+
+    `base_steps` is the number of steps of the spec's own probe, fixed or until the bounds had settled; None is all.
+    Settings about reliability are left out. At another batch size averages span as many epochs; where no rule is
+    derived for the optimizer, its decays stay.
+    """
+    document = spec.model_dump(mode="json")
+    for key, value in values.items():
+        inner, last = _place(document, key)
+        inner[last] = json.loads(value)
+    there = spec_from_json(document, f"the spec at {', '.join(f'{key} = {value}' for key, value in values.items())}")
+    batch_size, batches = there.training.batch_size, base_steps
+    if BATCH_SIZE in values:
+        own = there.model_copy(update={"training": spec.training})
+        try:
+            scaled = scaled_spec(own, batch_size, "sqrt", half_life=True).spec
+            if scaling_of(own.optimizer).is_residual:  # with another β₁, √v̂ of noise would not go as 1/√κ
+                before, after = (each.model_dump()["betas"] for each in (own.optimizer, scaled.optimizer))
+                options = scaled.optimizer.model_copy(update={"betas": (before[0], after[1])})
+                scaled = scaled.model_copy(update={"optimizer": options})
+            there = scaled
+        except (ScalingError, SpecError):
+            pass
+        if base_steps is not None:
+            batches = scaled_steps(base_steps, Fraction(batch_size, spec.training.batch_size))
+    settings = spec.probe.model_copy(
+        update={
+            "batches": batches,
+            "seed": seed,
+            "seeds": 1,
+            "compare_weights": None,
+            "check_rounding": spec.probe.check_rounding and BATCH_SIZE not in values,
+            "every": _NEVER,
+            "batch_sizes": (),
+            "vary": {},
+        }
     )
-    return scaled.model_copy(update={"probe": settings})
+    return there.model_copy(update={"probe": settings})
+
+
+def _meta_model(spec: Spec, data: tasks.PreparedData) -> Any:
+    """Return a spec's model without its numbers, for the names and shapes of its parameters."""
+    import torch
+
+    from epsgrid.trials import building
+
+    with plugins.user_errors(spec.task.name):
+        task = tasks.load(spec.task.name).build(spec.task, data, torch.device("cpu"))
+    try:
+        with torch.device("meta"):
+            return models.load(spec.model_name).build(spec.model, task.inputs, task.outputs)
+    except (NotImplementedError, RuntimeError):  # a model that looks at its numbers while it is built
+        with building.user_errors(spec, task):
+            return building.build_model(spec, task, spec.probe.seed, torch.device("cpu"))

@@ -89,7 +89,7 @@ def archive(experiment: ExperimentFolder, trial_id: str) -> Path:
 def contents(experiment: ExperimentFolder) -> tuple[Path, ...]:
     """Return what an experiment has stored in its folder but its archive, and nothing that others may keep there."""
     records = (experiment.experiment_json, experiment.bounds_json, experiment.grid_json, experiment.batch_bounds_json)
-    more = (experiment.batches_json, experiment.confirm_json, experiment.observations_jsonl)
+    more = (experiment.predicted_json, experiment.batches_json, experiment.confirm_json, experiment.observations_jsonl)
     folders = (experiment.probes_dir, experiment.trials_dir, experiment.report_dir, experiment.slurm_dir)
     return tuple(path for path in (*records, *more, *folders) if path.exists())
 

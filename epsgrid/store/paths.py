@@ -9,7 +9,9 @@ Layout::
       observations.jsonl          what was observed over the probe's steps: a header, then one line per snapshot
       grid.json                   which trials belong to which grid
       batch_bounds.json           at which batch sizes bounds were measured as well
-      probes/                     what was measured there: batch-SIZE-seed-SEED.json, each as bounds.json
+      predicted.json              the last prediction from bounds at several values of keys of the spec, as bounds.json
+      probes/                     what was measured at other values: KEY-VALUE-seed-SEED.json, each as bounds.json (a
+                                  batch size is batch-VALUE), and KEY.json: at which
       batches.json                which trials carry a setting to which batch size by which rule
       confirm.json                which trials train contenders on fresh seeds, and when to look
       report/                     pages and figures, made from the rest at any time
@@ -31,11 +33,13 @@ Layout::
 from __future__ import annotations
 
 import os
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from epsgrid.errors import StoreError
+from epsgrid.spec import BATCH_SIZE
 from epsgrid.store.atomic import store_errors, write_bytes
 
 
@@ -93,6 +97,7 @@ class ExperimentFolder:
     observations_jsonl = _Inside("observations.jsonl")
     grid_json = _Inside("grid.json")
     batch_bounds_json = _Inside("batch_bounds.json")
+    predicted_json = _Inside("predicted.json")
     batches_json = _Inside("batches.json")
     confirm_json = _Inside("confirm.json")
     probes_dir = _Inside("probes")
@@ -105,9 +110,17 @@ class ExperimentFolder:
         """The folder of the trials' folders; cached, for it is needed for thousands of trials."""
         return self.root / "trials"
 
-    def batch_probe(self, batch_size: int, seed: int) -> Path:
-        """Return the path of the `ProbeRecord` of a batch size and a seed."""
-        return self.probes_dir / f"batch-{batch_size}-seed-{seed}.json"
+    def varied(self, keys: Collection[str]) -> Path:
+        """Return the path of the `VariedRecord` of some keys."""
+        return self.batch_bounds_json if [*keys] == [BATCH_SIZE] else self.probes_dir / f"{'+'.join(keys)}.json"
+
+    def varied_probe(self, values: Mapping[str, str], seed: int) -> Path:
+        """Return the path of the `ProbeRecord` at some values of keys, as they are written, and a seed.
+
+        Batch sizes are written as in earlier versions.
+        """
+        parts = [f"{'batch' if key == BATCH_SIZE else key}-{value}" for key, value in values.items()]
+        return self.probes_dir / f"{'-'.join(parts)}-seed-{seed}.json"
 
     def trial(self, trial_id: str) -> TrialFolder:
         """Return the folder of a trial, whether or not it exists yet."""

@@ -18,8 +18,10 @@ from epsgrid import codec
 from epsgrid.errors import CorruptRecordError, StoreError
 from epsgrid.numerics.placement import Placement
 from epsgrid.numerics.statistics import LEVEL
+from epsgrid.spec import BATCH_SIZE
 from epsgrid.spec.trial import Trial
 from epsgrid.store import atomic
+from epsgrid.store.paths import ExperimentFolder
 
 if TYPE_CHECKING:
     from epsgrid.numerics.bounds import EpsilonBounds
@@ -170,13 +172,14 @@ class TrialFailure(Record):
 
 @dataclass(frozen=True)
 class ProbeRecord(Record):
-    """The result of a probe: `bounds.json`.
+    """The result of a probe: `bounds.json`; or what probes at other sizes predict: `predicted.json`.
 
     Attributes:
         identity: all that can change the bounds: spec, probe settings and the data's checksum.
         bounds_json: the `EpsilonBounds` as JSON, histograms included; see `bounds`.
         placement: where ε enters the optimizer's update, and how a magnitude becomes an ε there.
-        cost_seconds: wall time.
+        cost_seconds: wall time; of all probes, where bounds are predicted.
+        predicted_at: the values of the keys, as written, that bounds are predicted for; None where they were measured.
         steps, batch_size: number of batches, and entries of each.
         provenance: see `epsgrid.store.provenance`.
     """
@@ -189,6 +192,7 @@ class ProbeRecord(Record):
     batch_size: int
     data_description: str
     provenance: dict[str, Any]
+    predicted_at: dict[str, str] | None = field(default=None, metadata=codec.UNLESS_DEFAULT)
 
     def bounds(self) -> EpsilonBounds:
         """Return the bounds, parsed; raises CorruptRecordError where they are damaged."""
@@ -234,17 +238,40 @@ class GridRecord(Record):
 
 
 @dataclass(frozen=True)
-class BatchBoundsRecord(Record):
-    """The batch sizes and seeds at which bounds were measured, beside the spec's own: `batch_bounds.json`.
+class VariedRecord(Record):
+    """At which values of some keys of the spec bounds were measured; see `ExperimentFolder.varied`.
 
-    Each size, the spec's own among them, and seed has a `ProbeRecord`, see `ExperimentFolder.batch_probe`. The first
-    seed is that of the spec's bounds. `examples` is None where a batch is not made of examples.
+    Attributes:
+        keys: dotted, such as "model.width".
+        points: their values, those of the first key rising; each point and seed has a `ProbeRecord`, see `probe`.
+        own: the values of the spec.
+        seeds: the first is that of the spec's bounds.
+        examples: in the training data; None where a batch is not made of examples.
     """
 
-    base_batch_size: int
-    batch_sizes: tuple[int, ...]
+    keys: tuple[str, ...]
+    points: tuple[tuple[float, ...], ...]
+    own: tuple[float, ...]
     seeds: tuple[int, ...]
     examples: int | None
+
+    @classmethod
+    def from_json(cls, document: Any, source: str | Path = "<record>") -> Self:
+        """Return the record; earlier versions had one of batch sizes alone."""
+        content = content_of(document, source, "varied record")
+        if "batch_sizes" in content:
+            points = [[size] for size in content.pop("batch_sizes")]
+            content |= {"keys": [BATCH_SIZE], "points": points, "own": [content.pop("base_batch_size")]}
+        return codec.from_document(cls, content, str(source))
+
+    def written(self, point: tuple[float, ...]) -> dict[str, str]:
+        """Return the values of a point by key, as in a spec: without a decimal point where there is no need of it."""
+        values = (str(int(value)) if value == int(value) else repr(value) for value in point)
+        return dict(zip(self.keys, values, strict=True))
+
+    def probe(self, folder: ExperimentFolder, point: tuple[float, ...], seed: int) -> Path:
+        """Return the path of the probe of a point and a seed."""
+        return folder.varied_probe(self.written(point), seed)
 
 
 @dataclass(frozen=True)

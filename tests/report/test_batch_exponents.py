@@ -15,7 +15,7 @@ from epsgrid.numerics.placement import Placement
 from epsgrid.report.batches import _MeasuredBatches, exponent_rows, read_batches
 from epsgrid.report.text.batches import exponent_tables
 from epsgrid.store.paths import ExperimentFolder
-from epsgrid.store.records import BatchBoundsRecord
+from epsgrid.store.records import VariedRecord
 from tests.report.kept import trusted
 from tests.report.simulate import measured, probe_record
 
@@ -33,6 +33,11 @@ def layer(name: str, kind: str, middle: float, law: Law, size: int, seed: int, s
     roots = middle * level * law(size) * 10 ** np.linspace(-0.75, 0.75, 500) * 10 ** (scatter * rng.standard_normal())
     found = measured(name, (500,), (roots**2).astype(np.float32))
     return replace(found, kind=kind)
+
+
+def batch_record(sizes: tuple[int, ...], seeds: tuple[int, ...], examples: int | None) -> VariedRecord:
+    """The record of probes at some batch sizes."""
+    return VariedRecord(("training.batch_size",), tuple((float(size),) for size in sizes), (BASE,), seeds, examples)
 
 
 def batches(
@@ -54,7 +59,7 @@ def batches(
                 LayerStatistics.unmeasured("frozen.weight", (3,), LayerStatus.FROZEN, "dense"),
             ]
             bounds[size, seed] = estimate_bounds(layers, Placement.outside())
-    record = BatchBoundsRecord(BASE, sizes, seeds, None)
+    record = batch_record(sizes, seeds, None)
     steps = {size: 8192 // size for size in sizes}
     return replace(_MeasuredBatches(record, bounds, steps), **changes)
 
@@ -109,7 +114,7 @@ def test_scaling_errors_are_those_computed_by_hand():
 
 def test_a_batch_that_is_much_of_the_data_and_few_gradients_are_told():
     found = batches(steps={16: 64, 64: 16, 256: 4})
-    found = replace(found, record=BatchBoundsRecord(BASE, SIZES, SEEDS, 1024))
+    found = replace(found, record=batch_record(SIZES, SEEDS, 1024))
     notes = " ".join(exponent_rows(found).notes)
     assert "batch 256 is 25 % of the data: drawn without replacement, its noise is 13 % smaller" in notes
     assert "mean square of only 4 gradients" in notes
@@ -130,8 +135,8 @@ def test_records_on_disk_are_read_back_whole(tmp_path):
     assert read_batches(folder) is None
     found = batches(sizes=(64, 256), seeds=(0,))
     for (size, seed), bounds in found.bounds.items():
-        probe_record(bounds, Placement.outside()).write(folder.batch_probe(size, seed))
-    found.record.write(folder.batch_bounds_json)
+        probe_record(bounds, Placement.outside()).write(found.record.probe(folder, (size,), seed))
+    found.record.write(folder.varied(found.record.keys))
     read = read_batches(folder)
     assert read.bounds == found.bounds
     assert read.steps == {64: 11, 256: 11}

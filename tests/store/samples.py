@@ -6,7 +6,6 @@ from epsgrid.numerics.placement import Placement
 from epsgrid.spec.trial import Trial
 from epsgrid.store.pruning import Pruning
 from epsgrid.store.records import (
-    BatchBoundsRecord,
     BatchesRecord,
     ConfirmRecord,
     EpochRecord,
@@ -17,6 +16,7 @@ from epsgrid.store.records import (
     Scores,
     TrialFailure,
     TrialResult,
+    VariedRecord,
 )
 
 EPOCH = EpochRecord(
@@ -70,7 +70,7 @@ EXPERIMENT = ExperimentRecord(
     created="2026-01-01T00:00:00+00:00",
     epsgrid_version="0.1.0",
 )
-BATCH_BOUNDS = BatchBoundsRecord(base_batch_size=128, batch_sizes=(32, 128), seeds=(0, 1), examples=None)
+VARIED = VariedRecord(("model.width",), points=((32.0,), (0.5,)), own=(32.0,), seeds=(0, 1), examples=None)
 BATCHES = BatchesRecord(
     base_batch_size=128,
     learning_rate=1e-3,
@@ -100,7 +100,7 @@ PRUNING = Pruning(
     why="slow",
     when="2026-01-01T00:00:00+00:00",
 )
-RECORDS: tuple[Record, ...] = (EPOCH, RESULT, FAILURE, PROBE, GRID, EXPERIMENT, BATCH_BOUNDS, BATCHES, CONFIRM, PRUNING)
+RECORDS: tuple[Record, ...] = (EPOCH, RESULT, FAILURE, PROBE, GRID, EXPERIMENT, VARIED, BATCHES, CONFIRM, PRUNING)
 DIVERGED_EPOCH = EpochRecord(
     epoch=1,
     train_loss=math.inf,

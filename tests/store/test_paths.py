@@ -5,6 +5,8 @@ import pytest
 from epsgrid.errors import StoreError
 from epsgrid.store.paths import ExperimentFolder, TrialFolder, _Inside, latest, remember
 
+POINTS = (("training.batch_size", "32", 0), ("training.batch_size", "32", 1), ("model.width", "32", 1))
+
 
 def test_every_path_lies_inside_the_experiment_and_is_its_own(tmp_path: Path) -> None:
     folder = ExperimentFolder(tmp_path / "runs" / "demo")
@@ -14,7 +16,8 @@ def test_every_path_lies_inside_the_experiment_and_is_its_own(tmp_path: Path) ->
         for name, value in vars(type(place)).items()
         if isinstance(value, _Inside)
     ]
-    paths += [folder.trials_dir, folder.batch_probe(32, 0), folder.batch_probe(32, 1)]
+    paths += [folder.trials_dir, *(folder.varied_probe({key: value}, seed) for key, value, seed in POINTS)]
+    paths += [folder.varied(["model.width"]), folder.varied(["training.batch_size", "model.width"])]
     assert len(set(paths)) == len(paths) >= 22
     assert all(path.is_relative_to(folder.root) for path in paths)
     assert not folder.root.exists()

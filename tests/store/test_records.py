@@ -11,6 +11,7 @@ from epsgrid.numerics.bounds import EpsilonBounds
 from epsgrid.numerics.magnitudes import Bound
 from epsgrid.spec.trial import Trial
 from epsgrid.store import atomic
+from epsgrid.store.paths import ExperimentFolder
 from epsgrid.store.records import (
     BatchesRecord,
     EpochRecord,
@@ -18,6 +19,7 @@ from epsgrid.store.records import (
     Record,
     Scores,
     TrialResult,
+    VariedRecord,
     append_epoch,
     read_epochs,
 )
@@ -183,3 +185,15 @@ def test_a_grid_that_was_stored_before_trained_rates_is_read(tmp_path: Path) -> 
 def test_batches_that_were_stored_without_grids_are_read() -> None:
     (cell,) = BatchesRecord.from_json(atomic.seal(json.loads(_BATCHES_BEFORE_TRIALS))).cells
     assert cell == Trial("ab", 1e-3, None, 0, batch_size=128, rule="base")
+
+
+def test_the_batch_sizes_of_earlier_versions_are_read(tmp_path):
+    path = tmp_path / "batch_bounds.json"
+    former = {"version": 1, "base_batch_size": 64, "batch_sizes": [16, 64], "seeds": [0, 1], "examples": None}
+    path.write_text(json.dumps(atomic.seal(former)))
+    found = VariedRecord.read(path)
+    assert found == VariedRecord(("training.batch_size",), ((16.0,), (64.0,)), (64.0,), (0, 1), None)
+    folder = ExperimentFolder(tmp_path)
+    assert folder.varied(found.keys) == path
+    assert found.probe(folder, (16.0,), 1) == tmp_path / "probes" / "batch-16-seed-1.json"
+    assert found.written((1048576.0,)) == {"training.batch_size": "1048576"}

@@ -19,6 +19,10 @@ from epsgrid.selection.load import code_changes, code_now, read_experiment
 from epsgrid.stages import export as stage
 from epsgrid.stages.experiment import find_run
 
+_PredictedOption = Annotated[
+    bool, typer.Option("--predicted", help="The bounds that `probe --vary KEY=LIST --predict N` predicted last.")
+]
+
 
 def export_bounds(
     to: Annotated[str, typer.Option(metavar="TOOL", help="optuna, ray, wandb, hydra or json.")],
@@ -28,6 +32,7 @@ def export_bounds(
         BoundsChoice | None,
         typer.Option(help="Without entries that are only rounding noise, or as published.  [spec: sweep.bounds]"),
     ] = None,
+    predicted: _PredictedOption = False,
     framework: Annotated[
         str | None,
         typer.Option(
@@ -56,6 +61,7 @@ def export_bounds(
         to,
         space,
         bounds=bounds,
+        predicted=predicted,
         framework=framework,
         epsilon_name=epsilon_name,
         learning_rate_name=lr_name,
@@ -73,6 +79,7 @@ def export_bounds(
 def export_groups(
     run: RunArgument = None,
     by: Annotated[GroupsBy, typer.Option(help="An ε for each kind of layer, or for each layer.")] = "kind",
+    predicted: _PredictedOption = False,
     epsilon: Annotated[
         float | None,
         typer.Option(metavar="EPS", help="The ε that all layers have now.  [default: the spec's default_epsilon]"),
@@ -87,7 +94,7 @@ def export_groups(
     """
     if epsilon is not None and not 0 < epsilon < math.inf:
         raise SpecError(f"--epsilon: expected a positive finite number, got {power(epsilon)}")
-    _, text = stage.export_groups(find_run(run or out, runs), by, epsilon)
+    _, text = stage.export_groups(find_run(run or out, runs), by, epsilon, predicted=predicted)
     sys.stdout.write(text)
     if not quiet:
         hint("Next: save it as groups.py and call torch.optim.Adam(groups.param_groups(model), lr=...)")

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
+from json import dumps as json_text
 from typing import Annotated, Any
 
 import typer
@@ -25,14 +28,17 @@ from epsgrid.cli.progress import progress_shown
 from epsgrid.cli.tables import report_table, show
 from epsgrid.codec import to_document
 from epsgrid.errors import SpecError
+from epsgrid.numerics.predicting import Prediction
 from epsgrid.report.batches import exponent_rows, read_batches
 from epsgrid.report.compare import estimates
 from epsgrid.report.text.batches import exponent_tables
+from epsgrid.report.text.predictions import predicted_kinds, predicted_laws
 from epsgrid.report.trust import kind_rows, reliability_row
+from epsgrid.spec import BATCH_SIZE
 from epsgrid.stages import experiment
 from epsgrid.stages import probe as stage
 from epsgrid.stages.experiment import Asked
-from epsgrid.stages.probe import BatchProbe
+from epsgrid.stages.probe import Varied
 from epsgrid.stages.scale import parse_sizes
 from epsgrid.store.records import ProbeRecord
 
@@ -89,8 +95,23 @@ def probe(
         str | None,
         typer.Option(
             metavar="LIST",
-            help="Also measure at these batch sizes, as 32,128,512, and say whether bounds may be scaled between them."
-            "  [spec: probe.batch_sizes, none]",
+            help="Also measure at these batch sizes, as 32,128,512, and say whether bounds may be scaled between them;"
+            " short for --vary training.batch_size=32,128,512.  [spec: probe.batch_sizes, none]",
+        ),
+    ] = None,
+    vary: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=LIST",
+            help="Measure at these values of a number of the spec instead, as model.width=32,64,128,256. Several keys"
+            " go in step: their first values together, and so on.  [spec: probe.vary, none]",
+        ),
+    ] = None,
+    predict: Annotated[
+        list[float] | None,
+        typer.Option(
+            metavar="N",
+            help="Predict the bounds at this value of the key of --vary; given once for each key, in their order.",
         ),
     ] = None,
     force: Annotated[
@@ -121,30 +142,57 @@ def probe(
         "learning_rate": learning_rate,
         "compare_weights": compare_weights,
         "every": every,
-        "batch_sizes": None if batch_sizes is None else list(parse_sizes(batch_sizes)),
+        "batch_sizes": [] if vary else None if batch_sizes is None else list(parse_sizes(batch_sizes)),
+        "vary": _varied(vary) if vary else "{}" if batch_sizes else None,
     }
+    if vary and batch_sizes:
+        raise SpecError(f"--batch-sizes is short for --vary {BATCH_SIZE}=...; give one of them")
     texts = {name: "true" if value is True else value for name, value in given.items() if value is not None}
     shortcuts = [f"probe.{name}={text}" for name, text in texts.items()]
     asked = experiment.resolve(spec, out, [*(override or ()), *shortcuts], runs)
     if force and (kept := experiment.vacate(asked, experiment.prepare_data(asked.spec), force=True)):
         note(f"removed from {asked.folder.root}: {kept}")
-    sizes = asked.spec.probe.batch_sizes
-    title = f"probe {asked.spec.experiment}" + (f" at {len(sizes)} batch sizes" if sizes else "")
+    varied = asked.spec.probe.varied
+    if varied and not predict and [*varied] != [BATCH_SIZE]:
+        example = " ".join(f"--predict {4 * values[-1]:g}" for values in varied.values())
+        raise SpecError(f"--vary {next(iter(varied))}: say for which value to predict the bounds, as in {example}")
+    if predict and not varied:
+        raise SpecError("--predict: say from which sizes, as in --vary model.width=32,64,128,256")
+    title = f"probe {asked.spec.experiment}" + (f" at several {', '.join(varied)}" if varied else "")
     with progress_shown(quiet=quiet) as (_, update):
         on_step = partial(update, title)
-        if sizes:
-            batches_found = stage.batch_probe(asked, sys.argv, force=force, on_step=on_step)
+        if varied:
+            found = stage.vary_probe(asked, predict, sys.argv, force=force, on_step=on_step)
         else:
             record, measured_now = stage.probe(asked, sys.argv, force=force, on_step=on_step)
-    if sizes:
-        _show_batches(asked, batches_found, full=full or all_layers, all_layers=all_layers, json=json)
+    full = full or all_layers
+    if varied and predict:
+        record, prediction = stage.predict_at(asked, found, predict, sys.argv)
+        _show_prediction(asked, found, record, prediction, full=full, all_layers=all_layers, json=json)
+    elif varied:
+        _show_batches(asked, found, full=full, all_layers=all_layers, json=json)
     elif json:
         print_json({**_document(asked, record), "measured_now": measured_now})
     else:
-        _show(asked, record, full=full or all_layers, all_layers=all_layers)
+        _show(asked, record, full=full, all_layers=all_layers)
         if not measured_now:
             hint("Already measured; --force measures again.")
         hint("Next: epsgrid sweep")
+
+
+def _varied(texts: Sequence[str]) -> str:
+    """Return what --vary names as a value of `probe.vary`; what is no list of numbers is a SpecError."""
+    found = {}
+    for text in texts:
+        key, _, values = text.partition("=")
+        try:
+            numbers = [float(value) for value in values.split(",")]
+        except ValueError:
+            numbers = []
+        if not key or not numbers or not all(0 < number < math.inf for number in numbers):
+            raise SpecError(f"--vary {text}: expected a key and numbers above 0, as in model.width=32,64,128,256")
+        found[key.strip()] = numbers
+    return json_text(found)
 
 
 def _show(asked: Asked, record: ProbeRecord, *, full: bool, all_layers: bool) -> None:
@@ -173,11 +221,48 @@ def _document(asked: Asked, record: ProbeRecord) -> dict[str, Any]:
     }
 
 
-def _show_batches(asked: Asked, found: BatchProbe, *, full: bool, all_layers: bool, json: bool) -> None:
+def _show_prediction(
+    asked: Asked,
+    found: Varied,
+    record: ProbeRecord,
+    prediction: Prediction,
+    *,
+    full: bool,
+    all_layers: bool,
+    json: bool,
+) -> None:
+    """Print what is predicted, the answer first, or all of it as JSON."""
+    default = asked.spec.sweep.default_epsilon
+    measured = found.measured + found.base_is_new
+    reused = len(found.record.points) * len(found.record.seeds) - measured
+    if json:
+        extra = {
+            "predicted_at": record.predicted_at,
+            "points": [found.record.written(point) for point in found.record.points],
+            "seeds": list(found.record.seeds),
+            "laws": [to_document(law) for law in prediction.laws],
+            "groups": [to_document(group) for group in prediction.bounds.epsilon_groups(default)],
+            "measured_now": measured,
+            "already_measured": reused,
+        }
+        print_json({**_document(asked, record), **extra})
+        return
+    show(*probe_summary(record, asked.spec.sweep, prediction), "")
+    show(*report_table(predicted_kinds(prediction, default)))
+    if full:
+        table = predicted_laws(prediction)
+        kept = shown_rows([row[0] for row in table.rows], (), all_layers=all_layers)
+        show(*report_table(replace(table, rows=tuple(table.rows[row] for row in kept))))
+        show(*hidden_lines(len(kept), len(table.rows)))
+    hint(f"{measured} probes measured, {reused} already there (--force measures again)")
+    hint("Next: epsgrid export bounds --predicted --to optuna, or epsgrid export groups --predicted")
+
+
+def _show_batches(asked: Asked, found: Varied, *, full: bool, all_layers: bool, json: bool) -> None:
     """Print the bounds of the spec and how they change with the batch size, or all of it as JSON."""
     folder = asked.folder
     measured = read_batches(folder)
-    assert measured is not None
+    assert measured is not None and found.base is not None
     rows = exponent_rows(measured)
     if json:
         counts = {"measured_now": found.measured, "already_measured": found.reused}
@@ -195,4 +280,4 @@ def _show_batches(asked: Asked, found: BatchProbe, *, full: bool, all_layers: bo
         f"{found.measured} probes measured, {found.reused} already there (--force measures again):"
         f" {folder.batch_bounds_json}"
     )
-    hint("Next: epsgrid report (draws them), or epsgrid sweep --batch-sizes (trains there)")
+    hint("Next: epsgrid report (shows them), or epsgrid sweep --batch-sizes (trains there)")

@@ -1,0 +1,60 @@
+"""Tables of a prediction: what ε does to each kind of layer, and the law of every layer."""
+
+from __future__ import annotations
+
+from statistics import median
+
+from epsgrid.numerics.predicting import Prediction
+from epsgrid.report.table import Table
+from epsgrid.report.text.bounds import percentiles
+from epsgrid.selection.formatting import NOTHING, percent, power
+
+
+def _exponent(value: float) -> str:
+    return f"{value:+.2f}".replace("-", "−")
+
+
+def predicted_kinds(prediction: Prediction, epsilon: float) -> Table:
+    """Return one row for each kind of layer: how √v̂ goes, what `epsilon` does to its steps, and an ε of its own."""
+    middle = {law.layer: law for law in prediction.laws if law.statistic == "median"}
+    rows = []
+    for group in prediction.bounds.epsilon_groups(epsilon):
+        laws = [middle[layer] for layer in group.layers if layer in middle]
+        rows.append(
+            (
+                group.name if group.before else "no law",
+                str(len(group.layers)),
+                _exponent(median(law.exponent for law in laws)) if laws else NOTHING,
+                power(median(law.predicted for law in laws)) if laws and group.before else NOTHING,
+                percent(group.before.mean) if group.before else NOTHING,
+                power(group.epsilon) if group.before else NOTHING,
+            )
+        )
+    columns = ("kind", "layers", "p", "median √v̂", f"steps at {power(epsilon)}", "ε of its own")
+    note = "p in √v̂ ∝ size^p and √v̂: medians over layers; steps: relative to ε → 0"
+    return Table("By kind of layer", columns, tuple(rows), note)
+
+
+def predicted_laws(prediction: Prediction) -> Table:
+    """Return one row for each layer: its exponents, the predicted √v̂ with its interval, and why a law is refused."""
+    rows = []
+    for name in dict.fromkeys(law.layer for law in prediction.laws):
+        low, middle, high = (prediction.law(name, each) for each in ("low", "median", "high"))
+        errors = [abs(law.held_out) for law in (low, middle, high) if law.held_out is not None]
+        rows.append(
+            (
+                name,
+                *(f"{_exponent(law.exponent)} ± {law.exponent_within:.2f}" for law in (low, middle, high)),
+                *(f"{power(law.predicted)} ×/÷ {10**law.decades:.2f}" for law in (low, middle, high)),
+                f"{max(errors):.2f}" if errors else NOTHING,
+                next((law.refused for law in (low, middle, high) if law.refused), ""),
+            )
+        )
+    names = [*percentiles(prediction.bounds.tail_fraction)]
+    names.insert(1, "median")
+    columns = ("layer", *(f"p, {name}" for name in names), *(f"√v̂, {name}" for name in names), "held out", "refused")
+    note = (
+        f"√v̂ ∝ size^p with 95 % interval; √v̂ at {prediction.at:g} with that of one probe there; held out: decades by"
+        f" which {prediction.sizes[-1]:g} was missed, the most of three"
+    )
+    return Table("Laws by layer", columns, tuple(rows), note)
