@@ -212,6 +212,8 @@ def _kind(document: _Node, node: _Node) -> str:
         if "prefixItems" in node:
             return f"[{', '.join(_kind(document, each) for each in node['prefixItems'])}]"
         return f"list of {_kind(document, node['items'])}"
+    if node["type"] == "object":
+        return f"mapping of names to {_kind(document, node['additionalProperties'])}"
     low, high = node.get("minimum", node.get("exclusiveMinimum")), node.get("maximum", node.get("exclusiveMaximum"))
     kind = _KINDS[node["type"]]
     up = "≤" if "maximum" in node else "<"
