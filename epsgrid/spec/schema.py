@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, create_model
 from pydantic.json_schema import GenerateJsonSchema
 
 from epsgrid import plugins
+from epsgrid.errors import SpecError
 from epsgrid.spec.model import Spec
 
 _Node = Mapping[str, Any]
@@ -84,10 +85,13 @@ def first_spec(task: str, experiment: str) -> str:
     """Return the text of a spec for a task: what has to be said, and the defaults of the rest as comments.
 
     A task's file says by `START` what suits it better than the defaults, as in {"model": "lstm"}, where None leaves a
-    section out. Raises UnknownNameError where there is no such task.
+    section out. Raises UnknownNameError where there is no such task, SpecError where what it names is none.
     """
+    plugin = plugins.load("tasks", task)
+    if not hasattr(plugin, "Options"):
+        raise SpecError(f"{task!r} has no class Options(TaskOptions), so it is no task")
     start: dict[str, Any] = {"model": "mlp", "optimizer": "adam", "training": {"epochs": 10}}
-    start |= getattr(plugins.load("tasks", task), "START", {})
+    start |= getattr(plugin, "START", {})
     document = _document(Spec)
     lines = [
         *_comment(

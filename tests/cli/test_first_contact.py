@@ -52,6 +52,7 @@ def test_a_first_spec_is_written_once_and_says_what_comes_next(tmp_path: Path) -
     assert (tmp_path / "digits.yaml").read_text(encoding="utf-8") == before
     assert "epsgrid probe" not in shell.call("init", "command", "mine.yaml").stderr
     assert load_spec(tmp_path / "mine.yaml").experiment == "mine"
+    assert "'json:loads' has no class Options" in shell.call("init", "json:loads", expect=2).stderr
     assert "unknown task 'digit'; did you mean 'digits'?" in shell.call("init", "digit", expect=2).stderr
 
 
