@@ -167,14 +167,13 @@ def predict(
     families, own = [_families([layer.name for layer in each[0].layers]) for each in probes], _families(shapes)
     places = {name: place for name in shapes if (place := _place(name, own, families))}
     tail = every[0].tail_fraction
+    shares: dict[str, float] = {}
+    for judged in (each.reliability for each in every if each.reliability):
+        shares |= {name: max(share, shares.get(name, 0.0)) for name, share in judged.noise.items()}
     noise = {
-        name: max(shares)
+        name: share
         for name, place in places.items()
-        if (
-            shares := [
-                share for each in every for share in _noise(each, {layer for size in place for layer, _ in size})
-            ]
-        )
+        if (share := max(shares.get(layer, 0.0) for members in place for layer, _ in members))
     }
     logs = [[_logs(bounds) for bounds in each] for each in probes]
     points = {
@@ -197,7 +196,9 @@ def predict(
             f" {reasons[:500]}"
         )
     bounds = estimate_bounds(layers, placements.pop(), tail)
-    return Prediction(float(at), sizes, replace(bounds, reliability=_reliability(sizes, at, bounds, laws, noise)), laws)
+    is_checked = all(each.reliability and each.reliability.noise_checked for each in every)
+    reliability = replace(_reliability(sizes, at, bounds, laws), noise=noise, noise_checked=is_checked)
+    return Prediction(float(at), sizes, replace(bounds, reliability=reliability), laws)
 
 
 def _placement(bounds: EpsilonBounds) -> Placement:
@@ -232,12 +233,6 @@ def _place(
             [(layer, share) for layer, share in zip(each[first:], (1 - weight, weight), strict=False) if share]
         )
     return tuple(found)
-
-
-def _noise(bounds: EpsilonBounds, layers: Collection[str]) -> Iterator[float]:
-    """Yield the shares of rounding noise of some layers."""
-    shares = bounds.reliability.noise if bounds.reliability else {}
-    yield from (share for name, share in shares.items() if name in layers)
 
 
 def _logs(bounds: EpsilonBounds) -> dict[tuple[str, str], float]:
@@ -377,9 +372,7 @@ def _predicted(
     )
 
 
-def _reliability(
-    sizes: Sequence[float], at: float, bounds: EpsilonBounds, laws: Sequence[Law], noise: Mapping[str, float]
-) -> Reliability:
+def _reliability(sizes: Sequence[float], at: float, bounds: EpsilonBounds, laws: Sequence[Law]) -> Reliability:
     """Judge a prediction: medium at best, low where an end may lie more than a decade off, or a refused layer there."""
     by_place = {(law.layer, law.statistic): law for law in laws}
     widths = [by_place[end.layers[0], name].decades for name, end in (("low", bounds.low), ("high", bounds.high))]
@@ -397,4 +390,4 @@ def _reliability(
     if len(sizes) == FEWEST_SIZES:
         reasons.append("three sizes leave none to test the laws with; add a fourth")
     is_low = beyond or max(widths) > 1 or len(sizes) == FEWEST_SIZES
-    return Reliability("low" if is_low else "medium", tuple(reasons), noise=dict(noise), noise_checked=bool(noise))
+    return Reliability("low" if is_low else "medium", tuple(reasons))
