@@ -23,7 +23,7 @@ import math
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from statistics import fmean, median
+from statistics import fmean, median, variance
 from typing import Any
 
 import numpy as np
@@ -37,6 +37,8 @@ from epsgrid.numerics.statistics import t_quantile
 
 _STATISTICS = ("low", "median", "high")
 FEWEST_SIZES = 3
+_FEWEST_LAYERS = 4
+"""Layers of a kind from which on their exponents are drawn together."""
 _PRIOR_FREEDOM = 2
 """Degrees of freedom that the variance of all layers weighs in that of one; few, since a seed shifts them all alike."""
 _TOLERATED = math.log10(2)
@@ -175,6 +177,8 @@ def predict(
         for name, place in places.items()
         if (share := max(shares.get(layer, 0.0) for members in place for layer, _ in members))
     }
+    # One of a kind that stands apart, as the head beside hidden layers, may have another law; its name has no index.
+    kinds = {name: f"{template[place[-1][0][0]].kind}{_INDEX.search(name) is None}" for name, place in places.items()}
     logs = [[_logs(bounds) for bounds in each] for each in probes]
     points = {
         (name, statistic): found
@@ -183,7 +187,7 @@ def predict(
         for statistic in _STATISTICS
         if (found := _points(logs, place, statistic))
     }
-    laws = tuple(_laws(sizes, points, at))
+    laws = tuple(_laws(sizes, points, kinds, at))
     layers = []
     for name, shape in shapes.items():
         nearest = max(places[name][-1], key=lambda member: member[1])[0] if name in places else name
@@ -322,17 +326,40 @@ class _Variance:
         return t_quantile(freedom) * math.sqrt(variance + between * (1 - 1 / line.seeds))
 
 
+def _drawn(lines: Mapping[str, _Line], kinds: Mapping[str, str]) -> dict[str, _Line]:
+    """Return lines whose slopes are drawn towards the mean of their kind, as far as noise alone explains their scatter.
+
+    Of layers that follow the same law each would else go its own way, the further from it the larger the target.
+    Intervals stay as they were: an error that all layers share, such as that of a seed, is not averaged out.
+    """
+    drawn = dict(lines)
+    for kind in dict.fromkeys(kinds.values()):
+        own = {layer: line for layer, line in lines.items() if kinds[layer] == kind}
+        if len(own) < _FEWEST_LAYERS:
+            continue
+        slopes = [line.slope for line in own.values()]
+        noise = fmean(line.squares / max(line.n - 2, 1) / line.spread for line in own.values())
+        share = max(0.0, 1 - noise / variance(slopes)) if noise else 1.0
+        middle = fmean(slopes)
+        for layer, line in own.items():
+            drawn[layer] = replace(line, slope=middle + share * (line.slope - middle))
+    return drawn
+
+
 def _laws(
-    sizes: Sequence[float], points: Mapping[tuple[str, str], Sequence[Sequence[float]]], at: float
+    sizes: Sequence[float],
+    points: Mapping[tuple[str, str], Sequence[Sequence[float]]],
+    kinds: Mapping[str, str],
+    at: float,
 ) -> Iterator[Law]:
     """Yield the law of each statistic, refused where the largest size contradicts the smaller ones."""
     x, target = [math.log10(size) for size in sizes], math.log10(at)
     for statistic in _STATISTICS:
         own = {layer: each for (layer, name), each in points.items() if name == statistic}
-        whole = {layer: _Line.through(x, each) for layer, each in own.items()}
-        parts = (
-            {layer: _Line.through(x[:-1], each[:-1]) for layer, each in own.items()} if len(x) > FEWEST_SIZES else {}
-        )
+        whole = _drawn({layer: _Line.through(x, each) for layer, each in own.items()}, kinds)
+        parts = {}
+        if len(x) > FEWEST_SIZES:
+            parts = _drawn({layer: _Line.through(x[:-1], each[:-1]) for layer, each in own.items()}, kinds)
         variance, of_parts = _Variance.of(whole.values()), _Variance.of(parts.values())
         for layer, line in whole.items():
             held_out, refused = None, ""
