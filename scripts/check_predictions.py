@@ -138,18 +138,13 @@ def predicted(folder: Path, name: str, steps: int, at: int, target: EpsilonBound
 
 def evaluate(folder: Path) -> None:
     """Print errors in decades: of √v̂ over layers, tails and median, and seeds; and of both bounds over seeds."""
-    print(
-        "| study | after | at | ratio | √v̂: law | same | 1/√ratio | inside 95 % | refused | lower, upper bound: law",
-        end="",
-    )
-    print(" | same | 1/√ratio |\n|" + " --- |" * 12)
+    print("| study | after | at (seeds) | ratio | √v̂: law | same | 1/√ratio | inside 95 % | refused", end="")
+    print(" | lower, upper bound: law | same | 1/√ratio |\n|" + " --- |" * 12)
     covered: list[bool] = []
     for name, study in STUDIES.items():
         for steps, size in itertools.product(sorted({0, study.trained}), study.large):
             found = stored(folder, name, size, steps)
-            if len(found) < len(SEEDS) or not all(
-                len(stored(folder, name, s, steps)) == len(SEEDS) for s in study.small
-            ):
+            if not found or not all(len(stored(folder, name, each, steps)) == len(SEEDS) for each in study.small):
                 continue
             prediction = predicted(folder, name, steps, size, found[0])
             largest, ratio = stored(folder, name, study.small[-1], steps), size / study.small[-1]
@@ -178,11 +173,11 @@ def evaluate(folder: Path) -> None:
             cells = [f"{median(each):.2f}, {max(each):.2f}" for each in errors.values()]
             cells += [f"{100 * fmean(inside):.0f} %", f"{len(prediction.refused)} of {len(prediction.laws)}"]
             cells += [f"{low:.2f}, {high:.2f}" for low, high in zip(ends[::2], ends[1::2], strict=True)]
-            print(f"| {name} | {steps} | {size} | {ratio:g} | " + " | ".join(cells) + " |")
+            print(f"| {name} | {steps} | {size} ({len(found)}) | {ratio:g} | " + " | ".join(cells) + " |")
     print(f"\nAll intervals: {100 * fmean(covered):.1f} % of {len(covered):,} inside")
 
 
-def train(folder: Path, size: int = 512, steps: int = 400) -> None:
+def train(folder: Path, size: int = 256, steps: int = 300) -> None:
     """Train a GPT with ε a decade below and above its predicted lower bound, and at the upper one; print losses."""
     study = STUDIES["gpt-width"]
     spec = spec_of(study, size)

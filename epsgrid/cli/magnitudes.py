@@ -198,8 +198,8 @@ def probe_summary(record: ProbeRecord, sweep: Sweep, prediction: Prediction | No
     steps = f"{record.steps} batches of {record.batch_size} in {duration(record.cost_seconds)}, weights {weights}"
     if not record.batch_size:
         steps = f"{record.steps} steps of {record.data_description}"
-    if record.predicted_at:
-        steps = f"smaller sizes, in {duration(record.cost_seconds)}, weights {weights}"
+    if prediction:
+        steps = f"{len(prediction.sizes)} sizes in {duration(record.cost_seconds)}, weights {weights}"
     placed = f"{record.placement.description}; {record.placement.conversion}"
     left_out = ", ".join(
         layer.name if layer.status is LayerStatus.LEFT_OUT else f"{layer.name} ({layer.status})"

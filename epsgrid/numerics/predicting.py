@@ -4,7 +4,8 @@ Let s be what varies, such as the width. For each layer the tails and the median
 log-log scale by least squares, on the mean over seeds at each size. The interval is that of a prediction, by Student's
 t: it holds the error of the fit at the target and one probe's own deviation from the law, seeds included. A layer with
 three or four sizes says little about its variance, which is therefore drawn towards that of all layers (as limma does
-for genes: Smyth 2004, doi 10.2202/1544-6115.1027, with the weight of its prior fixed).
+for genes: Smyth 2004, doi 10.2202/1544-6115.1027, with the weight of its prior fixed). The exponents of layers of one kind
+are drawn together as far as their scatter is no more than noise.
 
 **A law that does not fit is refused.** The largest probed size is held out and predicted from the others; a layer whose
 value there lies outside its interval, and further off than a factor of two, sets no bound. Nor does one that is
@@ -23,7 +24,7 @@ import math
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from statistics import fmean, median
+from statistics import fmean, median, variance
 from typing import Any
 
 import numpy as np
@@ -37,6 +38,8 @@ from epsgrid.numerics.statistics import t_quantile
 
 _STATISTICS = ("low", "median", "high")
 FEWEST_SIZES = 3
+_FEWEST_LAYERS = 4
+"""Layers of a kind from which on their exponents are drawn together."""
 _PRIOR_FREEDOM = 2
 """Degrees of freedom that the variance of all layers weighs in that of one; few, since a seed shifts them all alike."""
 _TOLERATED = math.log10(2)
@@ -167,15 +170,16 @@ def predict(
     families, own = [_families([layer.name for layer in each[0].layers]) for each in probes], _families(shapes)
     places = {name: place for name in shapes if (place := _place(name, own, families))}
     tail = every[0].tail_fraction
+    shares: dict[str, float] = {}
+    for judged in (each.reliability for each in every if each.reliability):
+        shares |= {name: max(share, shares.get(name, 0.0)) for name, share in judged.noise.items()}
     noise = {
-        name: max(shares)
+        name: share
         for name, place in places.items()
-        if (
-            shares := [
-                share for each in every for share in _noise(each, {layer for size in place for layer, _ in size})
-            ]
-        )
+        if (share := max(shares.get(layer, 0.0) for members in place for layer, _ in members))
     }
+    # One of a kind that stands apart, as the head beside hidden layers, may have another law; its name has no index.
+    kinds = {name: f"{template[place[-1][0][0]].kind}{_INDEX.search(name) is None}" for name, place in places.items()}
     logs = [[_logs(bounds) for bounds in each] for each in probes]
     points = {
         (name, statistic): found
@@ -184,7 +188,7 @@ def predict(
         for statistic in _STATISTICS
         if (found := _points(logs, place, statistic))
     }
-    laws = tuple(_laws(sizes, points, at))
+    laws = tuple(_laws(sizes, points, kinds, at))
     layers = []
     for name, shape in shapes.items():
         nearest = max(places[name][-1], key=lambda member: member[1])[0] if name in places else name
@@ -197,7 +201,9 @@ def predict(
             f" {reasons[:500]}"
         )
     bounds = estimate_bounds(layers, placements.pop(), tail)
-    return Prediction(float(at), sizes, replace(bounds, reliability=_reliability(sizes, at, bounds, laws, noise)), laws)
+    is_checked = all(each.reliability and each.reliability.noise_checked for each in every)
+    reliability = replace(_reliability(sizes, at, bounds, laws), noise=noise, noise_checked=is_checked)
+    return Prediction(float(at), sizes, replace(bounds, reliability=reliability), laws)
 
 
 def _placement(bounds: EpsilonBounds) -> Placement:
@@ -232,12 +238,6 @@ def _place(
             [(layer, share) for layer, share in zip(each[first:], (1 - weight, weight), strict=False) if share]
         )
     return tuple(found)
-
-
-def _noise(bounds: EpsilonBounds, layers: Collection[str]) -> Iterator[float]:
-    """Yield the shares of rounding noise of some layers."""
-    shares = bounds.reliability.noise if bounds.reliability else {}
-    yield from (share for name, share in shares.items() if name in layers)
 
 
 def _logs(bounds: EpsilonBounds) -> dict[tuple[str, str], float]:
@@ -327,17 +327,40 @@ class _Variance:
         return t_quantile(freedom) * math.sqrt(variance + between * (1 - 1 / line.seeds))
 
 
+def _drawn(lines: Mapping[str, _Line], kinds: Mapping[str, str]) -> dict[str, _Line]:
+    """Return lines whose slopes are drawn towards the mean of their kind, as far as noise alone explains their scatter.
+
+    Of layers that follow the same law each would else go its own way, the further from it the larger the target.
+    Intervals stay as they were: an error that all layers share, such as that of a seed, is not averaged out.
+    """
+    drawn = dict(lines)
+    for kind in dict.fromkeys(kinds.values()):
+        own = {layer: line for layer, line in lines.items() if kinds[layer] == kind}
+        if len(own) < _FEWEST_LAYERS:
+            continue
+        slopes = [line.slope for line in own.values()]
+        noise = fmean(line.squares / max(line.n - 2, 1) / line.spread for line in own.values())
+        share = max(0.0, 1 - noise / variance(slopes)) if noise else 1.0
+        middle = fmean(slopes)
+        for layer, line in own.items():
+            drawn[layer] = replace(line, slope=middle + share * (line.slope - middle))
+    return drawn
+
+
 def _laws(
-    sizes: Sequence[float], points: Mapping[tuple[str, str], Sequence[Sequence[float]]], at: float
+    sizes: Sequence[float],
+    points: Mapping[tuple[str, str], Sequence[Sequence[float]]],
+    kinds: Mapping[str, str],
+    at: float,
 ) -> Iterator[Law]:
     """Yield the law of each statistic, refused where the largest size contradicts the smaller ones."""
     x, target = [math.log10(size) for size in sizes], math.log10(at)
     for statistic in _STATISTICS:
         own = {layer: each for (layer, name), each in points.items() if name == statistic}
-        whole = {layer: _Line.through(x, each) for layer, each in own.items()}
-        parts = (
-            {layer: _Line.through(x[:-1], each[:-1]) for layer, each in own.items()} if len(x) > FEWEST_SIZES else {}
-        )
+        whole = _drawn({layer: _Line.through(x, each) for layer, each in own.items()}, kinds)
+        parts = {}
+        if len(x) > FEWEST_SIZES:
+            parts = _drawn({layer: _Line.through(x[:-1], each[:-1]) for layer, each in own.items()}, kinds)
         variance, of_parts = _Variance.of(whole.values()), _Variance.of(parts.values())
         for layer, line in whole.items():
             held_out, refused = None, ""
@@ -377,9 +400,7 @@ def _predicted(
     )
 
 
-def _reliability(
-    sizes: Sequence[float], at: float, bounds: EpsilonBounds, laws: Sequence[Law], noise: Mapping[str, float]
-) -> Reliability:
+def _reliability(sizes: Sequence[float], at: float, bounds: EpsilonBounds, laws: Sequence[Law]) -> Reliability:
     """Judge a prediction: medium at best, low where an end may lie more than a decade off, or a refused layer there."""
     by_place = {(law.layer, law.statistic): law for law in laws}
     widths = [by_place[end.layers[0], name].decades for name, end in (("low", bounds.low), ("high", bounds.high))]
@@ -397,4 +418,4 @@ def _reliability(
     if len(sizes) == FEWEST_SIZES:
         reasons.append("three sizes leave none to test the laws with; add a fourth")
     is_low = beyond or max(widths) > 1 or len(sizes) == FEWEST_SIZES
-    return Reliability("low" if is_low else "medium", tuple(reasons), noise=dict(noise), noise_checked=bool(noise))
+    return Reliability("low" if is_low else "medium", tuple(reasons))

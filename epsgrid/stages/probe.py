@@ -376,8 +376,8 @@ def _own_value(spec: Spec, key: str) -> float:
 
 def _steps(spec: Spec, base: ProbeRecord | None) -> int | None:
     """Return the steps that the spec's own probe takes, or would; None where it takes all of its epochs."""
-    if spec.probe.batches is None or base is not None:
-        return base.steps if base is not None and spec.probe.batches is not None else None
+    if base is not None and spec.probe.batches is not None:
+        return base.steps
     if spec.probe.batches == "settled":
         raise SpecError(
             "probe.batches: settled: all sizes are compared over the same batches; give their number, as --batches 50"

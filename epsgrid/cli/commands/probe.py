@@ -255,7 +255,7 @@ def _show_prediction(
         show(*report_table(replace(table, rows=tuple(table.rows[row] for row in kept))))
         show(*hidden_lines(len(kept), len(table.rows)))
     hint(f"{measured} probes measured, {reused} already there (--force measures again)")
-    hint("Next: epsgrid export bounds --predicted --to optuna, or epsgrid export groups --predicted")
+    hint("Next: epsgrid export groups --predicted (or bounds --predicted --to optuna)")
 
 
 def _show_batches(asked: Asked, found: Varied, *, full: bool, all_layers: bool, json: bool) -> None:
