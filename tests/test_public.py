@@ -11,7 +11,7 @@ import epsgrid
 
 NAMES = {
     *("EpsilonBounds", "EpsilonWarning", "FunctionTrial", "LogHistogram", "Placement", "SecondMoment"),
-    *("load", "observe", "probe", "read_checkpoint", "register_optimizer", "sweep"),
+    *("load", "observe", "predict", "probe", "read_checkpoint", "register_optimizer", "sweep"),
 }
 
 
