@@ -139,11 +139,11 @@ ROLES = {"epsgrid": be_epsgrid, "ray": be_ray, "optuna": be_optuna}
 
 def run(way: str, folder: Path, *options: str, kill_after: float = math.inf) -> tuple[float, Found]:
     """Run the program of a way to its end, or kill it after some trainings; return its seconds and what it found."""
-    journal, start = folder / "journal", time.monotonic()
-    journal.touch()
+    (journal := folder / "journal").touch()
     command = [sys.executable, str(Path(__file__)), "--as", way, "--folder", str(folder), *options]
     environment = {**os.environ, "JOURNAL": str(journal), "OMP_NUM_THREADS": "1"}
     with (folder / "log.txt").open("ab") as log:
+        start = time.monotonic()
         process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
     try:
         while process.poll() is None:
@@ -180,8 +180,7 @@ def main() -> None:
     )
     for way in filter(importlib.util.find_spec, ROLES):
         with tempfile.TemporaryDirectory(prefix="bench-", ignore_cleanup_errors=True) as place:
-            whole, killed = Path(place, "whole"), Path(place, "killed")
-            whole.mkdir(), killed.mkdir()
+            whole, killed = (Path(tempfile.mkdtemp(dir=place)) for _ in range(2))
             try:
                 seconds, results = run(way, whole)
                 before, _ = run(way, killed, kill_after=len(POINTS) // 2)
