@@ -1,11 +1,11 @@
 """Predict √v̂ of a model that is too large to probe, from small ones: a power law for each layer.
 
 Let s be what varies, such as the width. For each layer the tails and the median of √v̂ are fitted as m = c · s^p, on
-log-log scale by least squares, on the mean over seeds at each size. The interval is that of a prediction, by Student's
-t: it holds the error of the fit at the target and one probe's own deviation from the law, seeds included. A layer with
-three or four sizes says little about its variance, which is therefore drawn towards that of all layers (as limma does
-for genes: Smyth 2004, doi 10.2202/1544-6115.1027, with the weight of its prior fixed). The exponents of layers of one
-kind are drawn together as far as their scatter is no more than noise.
+log-log scale by least squares, on the mean over seeds at each size. The exponents of layers of one kind are drawn
+together as far as their scatter is no more than noise. The interval is that of a prediction, by Student's t: it holds
+the error of the fit at the target and one probe's own deviation from the law, seeds included. A layer with three or
+four sizes says little about its variance, which is therefore drawn towards that of all layers (as limma does for genes:
+Smyth 2004, doi 10.2202/1544-6115.1027, with the weight of its prior fixed).
 
 **A law that does not fit is refused.** The largest probed size is held out and predicted from the others; a layer whose
 value there lies outside its interval, and further off than a factor of two, sets no bound. Nor does one that is

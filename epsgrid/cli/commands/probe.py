@@ -31,6 +31,7 @@ from epsgrid.errors import SpecError
 from epsgrid.numerics.predicting import Prediction
 from epsgrid.report.batches import exponent_rows, read_batches
 from epsgrid.report.compare import estimates
+from epsgrid.report.table import Table
 from epsgrid.report.text.batches import exponent_tables
 from epsgrid.report.text.predictions import predicted_kinds, predicted_laws
 from epsgrid.report.trust import kind_rows, reliability_row
@@ -202,6 +203,13 @@ def _show(asked: Asked, record: ProbeRecord, *, full: bool, all_layers: bool) ->
         show(*probe_parts(record, record.bounds().chosen(asked.spec.sweep.bounds_choice), all_layers=all_layers))
 
 
+def _show_table(table: Table, *, all_layers: bool) -> None:
+    """Print a table that has a row for each layer."""
+    kept = shown_rows([row[0] for row in table.rows], (), all_layers=all_layers)
+    show(*report_table(replace(table, rows=tuple(table.rows[row] for row in kept))))
+    show(*hidden_lines(len(kept), len(table.rows)))
+
+
 def _document(asked: Asked, record: ProbeRecord) -> dict[str, Any]:
     bounds = record.bounds().chosen(asked.spec.sweep.bounds_choice)
     reliability = reliability_row(bounds)
@@ -250,10 +258,7 @@ def _show_prediction(
     show(*probe_summary(record, asked.spec.sweep, prediction), "")
     show(*report_table(predicted_kinds(prediction, default)))
     if full:
-        table = predicted_laws(prediction)
-        kept = shown_rows([row[0] for row in table.rows], (), all_layers=all_layers)
-        show(*report_table(replace(table, rows=tuple(table.rows[row] for row in kept))))
-        show(*hidden_lines(len(kept), len(table.rows)))
+        _show_table(predicted_laws(prediction), all_layers=all_layers)
     hint(f"{measured} probes measured, {reused} already there (--force measures again)")
     hint("Next: epsgrid export groups --predicted (or bounds --predicted --to optuna)")
 
@@ -272,10 +277,7 @@ def _show_batches(asked: Asked, found: Varied, *, full: bool, all_layers: bool, 
     _show(asked, found.base, full=full, all_layers=all_layers)
     show("")
     for table in exponent_tables(rows):
-        names = [row[0] for row in table.rows]
-        kept = shown_rows(names, (), all_layers=all_layers)
-        show(*report_table(replace(table, rows=tuple(table.rows[row] for row in kept))))
-        show(*hidden_lines(len(kept), len(names)))
+        _show_table(table, all_layers=all_layers)
     hint(
         f"{found.measured} probes measured, {found.reused} already there (--force measures again):"
         f" {folder.batch_bounds_json}"

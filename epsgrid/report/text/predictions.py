@@ -36,25 +36,25 @@ def predicted_kinds(prediction: Prediction, epsilon: float) -> Table:
 
 
 def predicted_laws(prediction: Prediction) -> Table:
-    """Return one row for each layer: its exponents, the predicted √v̂ with its interval, and why a law is refused."""
+    """Return one row for each layer with its exponents, its median and how uncertain it is; then what was refused."""
     rows = []
     for name in dict.fromkeys(law.layer for law in prediction.laws):
-        low, middle, high = (prediction.law(name, each) for each in ("low", "median", "high"))
-        errors = [abs(law.held_out) for law in (low, middle, high) if law.held_out is not None]
+        laws = [prediction.law(name, each) for each in ("low", "median", "high")]
+        errors = [abs(law.held_out) for law in laws if law.held_out is not None]
         rows.append(
             (
                 name,
-                *(f"{_exponent(law.exponent)} ± {law.exponent_within:.2f}" for law in (low, middle, high)),
-                *(f"{power(law.predicted)} ×/÷ {10**law.decades:.2f}" for law in (low, middle, high)),
+                *(_exponent(law.exponent) for law in laws),
+                power(laws[1].predicted),
+                f"{10 ** max(law.decades for law in laws):.2g}",
                 f"{max(errors):.2f}" if errors else NOTHING,
-                next((law.refused for law in (low, middle, high) if law.refused), ""),
             )
         )
-    names = [*percentiles(prediction.bounds.tail_fraction)]
-    names.insert(1, "median")
-    columns = ("layer", *(f"p, {name}" for name in names), *(f"√v̂, {name}" for name in names), "held out", "refused")
+    low, high = (f"p, {end.removesuffix(' point')}" for end in percentiles(prediction.bounds.tail_fraction))
+    columns = ("layer", low, "p, median", high, "median √v̂", "×/÷", "held out")
     note = (
-        f"√v̂ ∝ size^p with 95 % interval; √v̂ at {prediction.at:g} with that of one probe there; held out: decades by"
-        f" which {prediction.sizes[-1]:g} was missed, the most of three"
+        f"×/÷: 95 % interval of one probe at {prediction.at:g}; held out: decades by which {prediction.sizes[-1]:g} was"
+        " missed; the most of both tails and the median"
     )
-    return Table("Laws by layer", columns, tuple(rows), note)
+    refused = tuple(f"{law.layer}, {law.statistic}, is refused: {law.refused}." for law in prediction.refused)
+    return Table("Laws by layer", columns, tuple(rows), note, refused)
