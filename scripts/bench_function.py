@@ -27,12 +27,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from bench_sweep import CORES, HERE
 from torch.nn import functional as F
 
 GRID = {"eps": (1e-8, 1e-4, 1e-2), "lr": (1e-3, 3e-3, 1e-2), "seed": (0, 1)}
 POINTS = [dict(zip(GRID, values, strict=True)) for values in itertools.product(*GRID.values())]
 EPOCHS, LIMIT_S = 8, 900.0
+HERE, CORES = Path(__file__).resolve().parent, len(os.sched_getaffinity(0))
 
 State = dict[str, Any] | None
 Found = list[tuple[str, float]]  # points, as JSON, and their accuracies
