@@ -80,6 +80,8 @@ def test_sigkill_in_the_middle_then_bit_identical_results(shell, whole):
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGKILL, -9), (signal.SIGTERM, 75), (signal.SIGHUP, 75)])
 def test_workers_end_with_their_command(shell, number, code):
+    if number == signal.SIGHUP and signal.getsignal(number) is signal.SIG_IGN:
+        pytest.skip("these tests were started to outlive the terminal, as by nohup, and so is what they start")
     process = started(shell, "-o", "training.epochs=2000")
     os.kill(process.pid, number)
     _, err = process.communicate(timeout=60)
