@@ -17,10 +17,10 @@ _SPECS = {
 
 
 def demo(runs: RunsOption = RUNS, quiet: QuietOption = False) -> ExitCode | None:
-    """Probe, sweep and report twice on bundled data, a minute: where the default ε is right, and where it stalls.
+    """Probe, sweep and report twice on bundled data, a minute, to see what epsgrid is for.
 
-    Nothing is downloaded. A small MLP is trained by Adam, first on handwritten digits, then on sizes of cell nuclei. A
-    second call goes on where the first one ended.
+    A small MLP is trained by Adam, first on handwritten digits, where the default ε is right, then on sizes of cell
+    nuclei, where it stalls. Nothing is downloaded. A second call goes on where the first one ended.
     """
     for part, (name, about) in enumerate(_SPECS.items(), 1):
         spec = Path(epsgrid.__file__).parent / "specs" / f"{name}.yaml"

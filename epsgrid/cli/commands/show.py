@@ -59,7 +59,10 @@ def init(
     ] = "digits",
     file: Annotated[Path | None, typer.Argument(metavar="FILE", help="Where to write.  [default: TASK.yaml]")] = None,
 ) -> None:
-    """Write a spec to start from, with a comment at every key; nothing is overwritten."""
+    """Write a spec to start from, with a comment at every key.
+
+    A file that is there already is not overwritten.
+    """
     file = file or Path(f"{task.rpartition(':')[2]}.yaml")
     text = first_spec(task, re.sub(r"^[^A-Za-z0-9]+|[^A-Za-z0-9._-]", "", file.stem) or "experiment")
     try:
