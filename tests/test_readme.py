@@ -94,3 +94,14 @@ def test_its_walks_name_what_is_there():
 
 def test_the_readme_is_read_in_some_minutes():
     assert len(TEXT.split()) <= 1200
+
+
+def test_the_readmes_model_is_trained(tmp_path: Path):
+    code = re.search(rf"```python\n(# my_module\.py\n{_TEXT})```", TEXT, re.DOTALL)[1]
+    (model,) = re.findall(r"`(model: \{name: my_module[^`]*)`", TEXT)
+    (tmp_path / "my_module.py").write_text(code, encoding="utf-8")
+    (tmp_path / "spec.yaml").write_text(
+        f"experiment: mine\ntask: digits\n{model}\noptimizer: adam\ntraining: {{epochs: 1}}\n"
+        "sweep: {grid: default, learning_rates: [1e-2], seeds: [0]}\n"
+    )
+    assert "1 done" in Shell(tmp_path).run("sweep", "spec.yaml", "--quiet").stdout
