@@ -178,7 +178,7 @@ class Schedule(Frozen):
     )
     """The warm-up as a share of all steps. The default is none, of one_cycle 0.3."""
     final: Share | None = Field(default_factory=lambda given: _of_torch(given).get("final"))
-    """For linear, cosine and one_cycle: what is left in the end, as a share of the highest. The default is 0, of
+    """For linear, cosine and one_cycle: the last learning rate, as a share of the highest. The default is 0, of
     one_cycle 4e-6."""
 
     @model_validator(mode="after")

@@ -18,6 +18,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -400,15 +401,13 @@ def _at(spec: Spec, values: Mapping[str, str], seed: int, base_steps: int | None
     batch_size, batches = there.training.batch_size, base_steps
     if BATCH_SIZE in values:
         own = there.model_copy(update={"training": spec.training})
-        try:
+        with suppress(ScalingError, SpecError):  # where no rule is derived, the decays stay
             scaled = scaled_spec(own, batch_size, "sqrt", half_life=True).spec
             if scaling_of(own.optimizer).is_residual:  # with another β₁, √v̂ of noise would not go as 1/√κ
                 before, after = (each.model_dump()["betas"] for each in (own.optimizer, scaled.optimizer))
                 options = scaled.optimizer.model_copy(update={"betas": (before[0], after[1])})
                 scaled = scaled.model_copy(update={"optimizer": options})
             there = scaled
-        except (ScalingError, SpecError):
-            pass
         if base_steps is not None:
             batches = scaled_steps(base_steps, Fraction(batch_size, spec.training.batch_size))
     settings = spec.probe.model_copy(

@@ -50,11 +50,6 @@ class NoData:
     has_validation: bool = True
 
 
-def prepare(options: OwnOptions) -> NoData:
-    """Return that there is nothing to prepare."""
-    return NoData()
-
-
 @dataclass(frozen=True)
 class FunctionTrial:
     """What a training function is told, and can tell.

@@ -36,7 +36,6 @@ from epsgrid.errors import ExecutionError, SpecError
 from epsgrid.spec.model import Frozen
 from epsgrid.tasks import Metric
 from epsgrid.tasks._own import FunctionTrial, NoData, OwnOptions, number
-from epsgrid.tasks._own import prepare as prepare_nothing
 
 _POLL_S = 0.1
 _GRACE_S = 30.0
@@ -118,7 +117,7 @@ def prepare(options: Options) -> NoData:
     is_script = Path(words[0]).name.startswith("python") and len(words) > 1 and words[1].endswith(".py")
     if is_script and not (folder / words[1]).is_file():
         raise SpecError(f"task.run: there is no file {words[1]} in {folder}; correct it, or set task.folder")
-    return prepare_nothing(options)
+    return NoData()
 
 
 def rehearse(options: Options) -> None:

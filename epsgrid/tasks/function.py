@@ -22,7 +22,6 @@ from epsgrid import plugins
 from epsgrid.errors import SpecError
 from epsgrid.tasks import Metric
 from epsgrid.tasks._own import FunctionTrial, MetricOptions, NoData, OwnOptions
-from epsgrid.tasks._own import prepare as prepare_nothing
 
 START = {"model": None, "training": None, "sweep": {"grid": "narrowed", "epsilons": [1e-8, 1e-6, 1e-4, 1e-2]}}
 
@@ -63,7 +62,7 @@ def prepare(options: Options) -> NoData:
             f"task.target: there is no module {module!r} in {options.folder}, nor where Python looks for modules;"
             " set task.folder to where it lies"
         )
-    return prepare_nothing(options)
+    return NoData()
 
 
 def rehearse(options: Options) -> None:

@@ -22,7 +22,7 @@ from epsgrid.store.records import EpochRecord, Scores, TrialResult, append_epoch
 from epsgrid.streams import open_log
 from epsgrid.tasks import Metric
 from epsgrid.tasks._own import FunctionTrial, is_diverged, scores_of
-from epsgrid.trials.train import Interrupted, Pruned
+from epsgrid.trials.train import Interrupted, Pruned, state_left
 
 
 def run_own(
@@ -47,7 +47,7 @@ def run_own(
         warn(f"begun before: the training finds in {folder.work} what it left there")
     make_folder(folder.work)
     trackers = Trackers(spec.execution.log, folder.experiment, trial.id, trial.identity, warn)
-    curve, ended = _Curve(trial, folder, metric, trackers, warn), "failed"
+    curve = _Curve(trial, folder, metric, trackers, warn)
 
     def check() -> None:
         if should_stop():
@@ -60,7 +60,6 @@ def run_own(
             raise Pruned(len(curve.records))
 
     trackers.start(curve.records)
-    result = None
     try:
         with open_log(folder.log) as log:
             setting = trial.learning_rate, trial.epsilon, trial.seed
@@ -88,16 +87,11 @@ def run_own(
             reason=f"{metric.name} is {validation if not math.isfinite(validation) else test}" if diverged else None,
             provenance=dict(provenance),
         )
-        ended = result.state
-        return result
-    except Interrupted:
-        ended = "interrupted"
+    except BaseException as left:
+        trackers.end(state_left(left))
         raise
-    except Pruned:
-        ended = "pruned"
-        raise
-    finally:
-        trackers.end(ended, result)
+    trackers.end(result.state, result)
+    return result
 
 
 def _scores(score: float) -> Scores:

@@ -43,6 +43,12 @@ class Pruned(Exception):  # noqa: N818 - not an error: the trial fell behind and
         self.epochs = epochs
 
 
+def state_left(left: BaseException) -> str:
+    """Return the state, for trackers, of a trial that an exception has ended."""
+    states: dict[type[BaseException], str] = {Interrupted: "interrupted", Pruned: "pruned"}
+    return states.get(type(left), "failed")
+
+
 class _Diverged(Exception):  # noqa: N818 - a result, not an error
     """A loss is no longer finite; the message says which and when."""
 
@@ -98,8 +104,7 @@ def run_trial(
             reason = str(diverged)
         result = _result(trial, run, reason, provenance)
     except BaseException as left:
-        states: dict[type[BaseException], str] = {Interrupted: "interrupted", Pruned: "pruned"}
-        run.trackers.end(states.get(type(left), "failed"))
+        run.trackers.end(state_left(left))
         raise
     run.trackers.end(result.state, result)
     return result
