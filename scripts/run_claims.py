@@ -26,6 +26,7 @@ RATES = {
     "adadelta": "[0.1, 0.3, 1]",
     "rmsprop": "[3e-4, 1e-3, 3e-3]",
 }
+FEW_IMAGES = "{name: cifar10, validation: 2000, subset: {train: 3000, validation: 2000, test: 4000}}"
 IMAGES = "{name: cifar10, validation: 2000, subset: {train: 5000, validation: 2000, test: 4000}}"
 PAIRS = "{name: translation, root: iwslt14-subset, vocabulary: 2000, subset: {train: 8000, validation: 500, test: 500}}"
 TRANSFORMER = (
@@ -48,7 +49,13 @@ class Recipe(NamedTuple):
 RECIPES = {
     "digits": Recipe("digits", "{name: mlp, hidden: [128]}", "{epochs: 8, batch_size: 32}", "1", ALL),
     "nuclei": Recipe("nuclei", "{name: mlp, hidden: [64, 64]}", "{epochs: 20, batch_size: 32}", "2", ALL),
-    "cnn": Recipe(IMAGES, "cnn", "{epochs: 20, batch_size: 128}", "1", ("adam", "adabelief", "rmsprop", "sgdm")),
+    "cnn": Recipe(
+        FEW_IMAGES,
+        "{name: cnn, channels: [8, 16, 32]}",
+        "{epochs: 20, batch_size: 128}",
+        "1",
+        ("adam", "adabelief", "rmsprop", "sgdm"),
+    ),
     "vit": Recipe(
         IMAGES,
         "{name: vit, patch: 4, width: 48, depth: 2, heads: 2, dropout: 0.0}",
@@ -73,6 +80,7 @@ RECIPES = {
     ),
     "densenet": Recipe(IMAGES, "{name: densenet121, growth: 4}", "{epochs: 10, batch_size: 128}", "1", ("adam",)),
 }
+UNTIL_DECIDED = ["--extend-rates", "--until-decided", "--max-seeds", "6"]
 NAMES = [f"{task}-{optimizer}" for task, recipe in RECIPES.items() for optimizer in recipe.optimizers]
 
 
@@ -113,7 +121,7 @@ def main() -> None:
         if not name.endswith("-sgdm"):
             subprocess.run([*epsgrid, "probe", *run], check=True)
         subprocess.run([*epsgrid, "sweep", *run, *workers], check=True)
-        further = ["--extend-rates", "--until-decided", "--max-seeds", "6"]
+        further = ["--extend-rates"] if name.endswith("-sgdm") else UNTIL_DECIDED
         subprocess.run([*epsgrid, "sweep", *run, *workers, *further], check=True)
 
 
