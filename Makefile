@@ -37,11 +37,8 @@ gallery: dev ## The experiments of experiments/gallery on real data, then their 
 	set -e; for run in runs/gallery-*/; do $(BIN)/epsgrid report $$run --quiet; done
 	$(BIN)/epsgrid report runs/gallery-*/ --out runs/gallery
 
-RUNS ?= runs/*/
-
-results: dev ## Reports of all experiments in RUNS, with a page that leads to them: runs/gallery
-	status=0; for run in $(RUNS); do $(BIN)/epsgrid report $$run --quiet || status=$$?; done; \
-	  $(BIN)/epsgrid report $(RUNS) --out runs/gallery && exit $$status
+results: dev ## Every page and table of the experiments kept in experiments/results, without training: runs/results
+	OMP_NUM_THREADS=1 $(BIN)/python scripts/results.py build
 
 check: dev ## Lint, types and the direction of imports
 	$(BIN)/ruff check .

@@ -18,8 +18,9 @@ from typing import NamedTuple
 
 ALL = (
     *("adam", "adamw", "amsgrad", "nadam", "radam", "rmsprop", "adagrad", "adadelta", "adamax"),
-    *("adabelief", "adamomentum", "eadam", "sgdm"),
+    *("adabelief", "adamomentum", "eadam", "sgdm", "adam_atan2"),
 )
+NO_EPSILON = ("sgdm", "adam_atan2")
 RATES = {
     "sgdm": "[1e-2, 3e-2, 0.1]",
     "adagrad": "[3e-3, 1e-2, 3e-2]",
@@ -54,7 +55,7 @@ RECIPES = {
         "{name: cnn, channels: [8, 16, 32]}",
         "{epochs: 20, batch_size: 128}",
         "1",
-        ("adam", "adabelief", "rmsprop", "sgdm"),
+        ("adam", "adabelief", "rmsprop", "sgdm", "adam_atan2"),
     ),
     "vit": Recipe(
         IMAGES,
@@ -90,7 +91,9 @@ def spec(name: str) -> str:
     recipe = RECIPES[task]
     own = "{name: adamw, betas: [0.9, 0.98], weight_decay: 1e-4}" if name == "iwslt-adamw" else optimizer
     rates = RATES.get(optimizer, "[1e-3, 3e-3, 1e-2]")
-    mode = "fixed" if optimizer == "sgdm" else "effective"  # the step of a large ε is lr/ε: fair only at its own rates
+    mode = (
+        "fixed" if optimizer in NO_EPSILON else "effective"
+    )  # the step of a large ε is lr/ε: fair only at its own rates
     return f"""\
 experiment: claims-{name}
 task: {recipe.task}
@@ -118,10 +121,11 @@ def main() -> None:
         path.write_text(spec(name))
         run = [str(path), "--runs", str(options.out)]
         epsgrid = [sys.executable, "-m", "epsgrid"]
-        if not name.endswith("-sgdm"):
+        has_epsilon = name.partition("-")[2] not in NO_EPSILON
+        if has_epsilon:
             subprocess.run([*epsgrid, "probe", *run], check=True)
         subprocess.run([*epsgrid, "sweep", *run, *workers], check=True)
-        further = ["--extend-rates"] if name.endswith("-sgdm") else UNTIL_DECIDED
+        further = UNTIL_DECIDED if has_epsilon else ["--extend-rates"]
         subprocess.run([*epsgrid, "sweep", *run, *workers, *further], check=True)
 
 

@@ -59,6 +59,19 @@ def t_quantile(degrees: float, level: float = (1 + LEVEL) / 2) -> float:
     return float(stdtrit(degrees, level))
 
 
+def share_interval(successes: float, n: int) -> tuple[float, float]:
+    """Return Jeffreys' interval of a share, in [0, 1], after so many successes, not necessarily whole, in n ≥ 1 trials.
+
+    >>> [round(end, 2) for end in share_interval(9, 10)]
+    [0.62, 0.99]
+    """
+    from scipy.special import betaincinv
+
+    low, high = ((1 - LEVEL) / 2, (1 + LEVEL) / 2)
+    a, b = successes + 0.5, n - successes + 0.5
+    return float(betaincinv(a, b, low)) if successes else 0.0, float(betaincinv(a, b, high)) if successes < n else 1.0
+
+
 def mean_interval(values: Sequence[float]) -> Interval:
     """Return Student's t interval for the mean of independent values, one per seed; ValueError without any.
 

@@ -28,6 +28,7 @@ from epsgrid.grids import CONVENTIONAL, DEFAULT, NARROWED, REFERENCE
 from epsgrid.report.claims import Run, claims
 from epsgrid.report.compare import whole
 from epsgrid.report.html.page import Section, html_page
+from epsgrid.report.lessons import constant_table, optima_table, references_table, rule_tallies, rules_table
 from epsgrid.report.rows import ClaimRow, Comparison
 from epsgrid.report.table import Table, shortened
 from epsgrid.report.text.latex import latex_file
@@ -44,6 +45,10 @@ _VERSION = 2
 _ORDER = ("task", "model", "optimizer")
 _TITLE, _PAGES = "Experiments side by side", "Reports of the experiments"
 _ABOUT = {
+    "What rules of thumb lose": "how the bounds, the default ε and point estimates fare over all runs",
+    "Where the best ε lies": "beside the gradient magnitudes; how sharply scores fall, how far bounds move",
+    "ε relative to the median gradient magnitude": "is the best ε a constant times the median √v̂?",
+    "Without ε": "momentum SGD and others that have none, on the same data",
     "Experiments": "bounds, and the test metric at the best settings",
     "Cost": "trainings, training time, and what the narrowed grids save",
     "Claims at a glance": "in how many runs each claim of the paper was reproduced",
@@ -126,10 +131,12 @@ class Across:
 
     Attributes:
         rows: one per experiment, by task, model and optimizer.
+        runs: the same as claims are judged by, in the same order.
         warnings: what does not compare, a sentence each.
     """
 
     rows: tuple[_AcrossRow, ...]
+    runs: tuple[Run, ...]
     claims: tuple[ClaimRow, ...]
     warnings: tuple[str, ...]
     skipped: tuple[_Skipped, ...]
@@ -137,8 +144,9 @@ class Across:
     def to_json(self) -> dict[str, Any]:
         """Return everything as plain JSON values."""
         rows = [{"folder": row.folder, "page": row.page, **row.values()} for row in self.rows]
-        claimed, skipped = ([codec.to_document(each) for each in part] for part in (self.claims, self.skipped))
-        return {"rows": rows, "claims": claimed, "warnings": list(self.warnings), "skipped": skipped}
+        parts = {"claims": self.claims, "rules": rule_tallies(self.runs), "skipped": self.skipped}
+        documents = {name: [codec.to_document(each) for each in part] for name, part in parts.items()}
+        return {"rows": rows, **documents, "warnings": list(self.warnings)}
 
 
 def across(folders: Sequence[Path]) -> Across:
@@ -164,8 +172,8 @@ def across(folders: Sequence[Path]) -> Across:
         row = _AcrossRow(name, str(path), comparison, page, tally_cells(comparison.cells))
         found.append((row, replace(judged, name=name, comparison=comparison)))
     found.sort(key=lambda pair: (*(getattr(pair[0].comparison, key) for key in _ORDER), pair[0].run))
-    rows = tuple(row for row, _ in found)
-    return Across(rows, claims([run for _, run in found]), tuple(_warnings(rows)), tuple(skipped))
+    rows, runs = tuple(row for row, _ in found), tuple(run for _, run in found)
+    return Across(rows, runs, claims(runs), tuple(_warnings(rows)), tuple(skipped))
 
 
 def _warnings(rows: Sequence[_AcrossRow]) -> Iterator[str]:
@@ -202,6 +210,10 @@ def across_tables(found: Across) -> tuple[Table, ...]:
     skipped = tuple((skipped.folder, skipped.why) for skipped in found.skipped)
     made = (
         _answers_table(found),
+        rules_table(rule_tallies(found.runs)),
+        optima_table(found.runs),
+        constant_table(found.runs),
+        references_table(found.runs),
         _runs_table(found),
         _costs_table(found),
         tally_table(found.claims),

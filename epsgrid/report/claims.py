@@ -161,37 +161,49 @@ def _full_adaptability(run: Run) -> _Judgement | None:
 
 def _abruptness(comparison: Comparison) -> _Judgement:
     """Judge whether a step fitted to the metric over log10 ε is narrow."""
-    metric, top = comparison.metric, best(comparison.cells, comparison.metric).cell
-    if metric is None or top is None:
-        return _undecided("no setting can be chosen" if metric else "no trial has finished")
-    scores = [
-        (cell.epsilon, cell.test)
-        for cell in comparison.cells
-        if cell.learning_rate == top.learning_rate and cell.epsilon is not None and cell.test is not None
-    ]
-    if len(scores) < _LEAST_POINTS:
-        return _undecided(f"{len(scores)} ε with a score at the best learning rate are too few to fit a step")
-    means, sds = [test.mean for _, test in scores], [test.sd for _, test in scores if test.sd is not None]
-    if max(means) - min(means) <= 2 * max(sds, default=0.0):
-        return _undecided("the curve is flat: its range is within the spread of the seeds")
-    if metric.direction == "min" and not metric.unit and min(means) > 0:  # a perplexity counts on a log scale
-        means = [math.log10(mean) for mean in means]
-    epsilons = [math.log10(epsilon) for epsilon, _ in scores]
-    side, step = _fitted([(x, metric.sign * y) for x, y in zip(epsilons, means, strict=True)])
-    if step is None or step.explained < _ONE_STEP:
-        share = "none could be fitted" if step is None else f"R² = {step.explained:.2f}"
-        return _undecided(f"no single step describes the curve ({share})")
+    side, step, text = change_of(comparison)
+    if step is None:
+        return _undecided(text)
     places = f"{power(10**step.centre_low)} to {power(10**step.centre_high)}"
     widths = f"{step.width_low:.1f} to {step.width_high:.1f}"
     numbers = (
         f"{side}: half-way at ε {power(10**step.centre)} ({places}), 10 to 90 % within {step.width:.1f} decades "
-        f"({widths}), R² = {step.explained:.2f}, lr {power(top.learning_rate)}"
+        f"({widths}), R² = {step.explained:.2f}, {text}"
     )
     if step.width_high <= _ABRUPT_DECADES:
         return _Judgement("reproduced", numbers)
     if step.width_low > _ABRUPT_DECADES:
         return _Judgement("not reproduced", numbers)
     return _undecided(numbers)
+
+
+def change_of(comparison: Comparison) -> tuple[str, Step | None, str]:
+    """Fit a step to the metric over log10 ε at the best learning rate.
+
+    Returns:
+        The side of the curve that it describes, the step or None, and the learning rate or why there is none.
+    """
+    metric, top = comparison.metric, best(comparison.cells, comparison.metric).cell
+    if metric is None or top is None:
+        return "", None, "no setting can be chosen" if metric else "no trial has finished"
+    scores = [
+        (cell.epsilon, cell.test)
+        for cell in comparison.cells
+        if cell.learning_rate == top.learning_rate and cell.epsilon is not None and cell.test is not None
+    ]
+    if len(scores) < _LEAST_POINTS:
+        return "", None, f"{len(scores)} ε with a score at the best learning rate are too few to fit a step"
+    means, sds = [test.mean for _, test in scores], [test.sd for _, test in scores if test.sd is not None]
+    if max(means) - min(means) <= 2 * max(sds, default=0.0):
+        return "", None, "the curve is flat: its range is within the spread of the seeds"
+    if metric.direction == "min" and not metric.unit and min(means) > 0:  # a perplexity counts on a log scale
+        means = [math.log10(mean) for mean in means]
+    epsilons = [math.log10(epsilon) for epsilon, _ in scores]
+    side, step = _fitted([(x, metric.sign * y) for x, y in zip(epsilons, means, strict=True)])
+    if step is None or step.explained < _ONE_STEP:
+        share = "none could be fitted" if step is None else f"R² = {step.explained:.2f}"
+        return side, None, f"no single step describes the curve ({share})"
+    return side, step, f"lr {power(top.learning_rate)}"
 
 
 def _fitted(points: Sequence[tuple[float, float]]) -> tuple[str, Step | None]:
@@ -296,7 +308,7 @@ def _epoch_1(comparison: Comparison) -> _Judgement:
     if found is None:
         return _undecided("no training kept snapshots of its magnitudes, or there is no probe to compare with")
     until = "" if found.last is None else f" over {found.last:g} epochs"
-    kept = f"the worst of {count(found.trainings, 'training')}"
+    kept = f"the worst of {count(found.trainings, 'training')} at the best settings"
     numbers = f"a bound moved {found.decades:.1f} decades from the probe's at most{until} ({found.label}, {kept})"
     return _Judgement("reproduced" if found.decades <= _REPRESENTATIVE_DECADES else "not reproduced", numbers)
 

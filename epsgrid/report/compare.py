@@ -32,7 +32,7 @@ def whole(stored: StoredExperiment) -> tuple[Comparison, Run, tuple[Observed, ..
     comparison, asked = _compare(stored)
     seen = observed(stored, comparison.best)
     rows = tuple(observed_row(each, stored) for each in seen)
-    comparison = replace(comparison, observed=rows, most_moved=most_moved(stored, comparison.cells))
+    comparison = replace(comparison, observed=rows, most_moved=most_moved(stored, comparison.best))
     run = run_of(stored, comparison, asked)
     return replace(comparison, claims=claims([run])), run, seen
 

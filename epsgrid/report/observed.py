@@ -77,8 +77,10 @@ def observed_row(each: Observed, stored: StoredExperiment) -> ObservedRow:
     )
 
 
-def most_moved(stored: StoredExperiment, cells: Sequence[Cell]) -> MovedRow | None:
-    """Return the training whose bounds moved farthest; None without a probe, or where none kept two snapshots.
+def most_moved(stored: StoredExperiment, rows: Sequence[BestRow]) -> MovedRow | None:
+    """Return the training at the best settings whose bounds moved farthest.
+
+    None without a probe, or where none of these trainings kept two snapshots.
 
     Raises:
         StoreError, CorruptRecordError: see `observed`.
@@ -86,7 +88,7 @@ def most_moved(stored: StoredExperiment, cells: Sequence[Cell]) -> MovedRow | No
     if stored.bounds is None:
         return None
     found: list[tuple[float, str, float | None]] = []
-    for cell in cells:
+    for cell in {row.choice.cell.label: row.choice.cell for row in rows if row.choice.cell is not None}.values():
         for trial in cell.trials:
             series = _series(stored, trial)
             if series is None or len(series.snapshots) < 2:

@@ -113,9 +113,10 @@ class ObservedRow:
 
 @dataclass(frozen=True)
 class MovedRow:
-    """The training whose bounds moved farthest from the probe's, of all `trainings` that kept at least two snapshots.
+    """The training whose bounds moved farthest from the probe's, of `trainings` at the best settings.
 
-    `decades` is how far either bound was off at any snapshot; `last` is the epoch of the last one, None if not known.
+    Those count that kept at least two snapshots. `decades` is how far either bound was off at any snapshot; `last` is
+    the epoch of the last one, None if not known.
     """
 
     decades: float

@@ -39,8 +39,8 @@ ADAPTIVE, MOMENTUM_SGD = 0.95, 0.05
 """Shares of the moving entries from which, and up to which, an optimizer counts as adaptive and as momentum SGD."""
 KEEP, CHANGE, NO_COST, COSTS, OPEN = "keep", "change", "no cost", "costs", "open"
 NOT_FINISHED, NOT_MEASURED, NOT_ASKED = "not finished", "not measured", "not asked"
-_WINDOW = "a window as wide elsewhere"
-"""Name of the rules that are luck."""
+NARROWED_GRID, WINDOW = "narrowed grid", "a window as wide elsewhere"
+"""Names of rules: of the grid that the bounds made, and of all those that are luck."""
 _MANY_SEEDS = 50
 
 
@@ -86,7 +86,10 @@ class EpsilonRow:
 
 @dataclass(frozen=True)
 class RuleRow:
-    """What it costs to train the ε of a rule alone, as far as they were trained, against the best of all others."""
+    """What it costs to train the ε of a rule alone, as far as they were trained, against the best of all others.
+
+    `name` is that of the rule, the same in every experiment; all windows elsewhere share one.
+    """
 
     name: str
     epsilons: tuple[float, ...]
@@ -103,7 +106,7 @@ class Answers:
         seeds: number of seeds that every setting has.
         sd: what another seed changes in a score, as a standard deviation; None where it is not known.
         epsilons: a row for each ε, rising.
-        rules: the narrowed grid, simple rules, and windows as wide as the narrowed grid.
+        rules: the narrowed grid, both kinds of bounds, simple rules, and windows as wide as the narrowed grid.
     """
 
     margin: float | None
@@ -340,35 +343,36 @@ def _equivalent(evidence: Evidence, rows: Sequence[EpsilonRow]) -> Answer:
 
 
 def _rules(evidence: Evidence) -> tuple[RuleRow, ...]:
-    """Return what each rule loses: the narrowed grid, the default ε, the two ends, point estimates, other windows."""
+    """Return what each rule loses: the bounds, the default ε, the two ends, point estimates, other windows."""
     narrowed = sorted({cell.epsilon for cell in of_grid(NARROWED, evidence.cells) if cell.epsilon is not None})
-    named: list[tuple[str, list[float]]] = []
+    named: list[tuple[str, Sequence[float]]] = []
     if narrowed:
-        named.append(("narrowed grid", narrowed))
-    named.append((f"default ε {power(evidence.default_epsilon)}", [evidence.default_epsilon]))
+        named.append((NARROWED_GRID, narrowed))
+    if (measured := evidence.measured) is not None:
+        named += [(f"{choice} bounds", measured.chosen(choice).decades) for choice in ("trusted", "published")]
+    named.append(("default ε", [evidence.default_epsilon]))
     if len(narrowed) > 2:
         named.append(("two ends of the bounds", [narrowed[0], narrowed[-1]]))
-    shared: dict[float, list[str]] = {}
-    for name, decade in evidence.estimates:
-        shared.setdefault(decade, []).append(name)
-    named += [(f"estimate: {', '.join(names)}", [decade]) for decade, names in shared.items()]
+    named += [(f"estimate: {name}", [decade]) for name, decade in evidence.estimates]
     conventional = sorted({cell.epsilon for cell in of_grid(CONVENTIONAL, evidence.cells) if cell.epsilon is not None})
     width = sum(epsilon in conventional for epsilon in narrowed)
     if 0 < width < len(conventional):
         windows = [conventional[start : start + width] for start in range(len(conventional) - width + 1)]
-        named += [(_WINDOW, window) for window in windows if not set(window) <= set(narrowed)]
+        named += [(WINDOW, window) for window in windows if not set(window) <= set(narrowed)]
     rows = []
     for name, epsilons in named:
         own = [cell for epsilon in epsilons for cell in at_epsilon(epsilon, evidence.cells)]
         rest = evidence.without(own)
         if own and rest and (found := evidence.loss(rest, own)) is not None:
-            rows.append(RuleRow(name, tuple(epsilons), found))
+            rows.append(
+                RuleRow(name, tuple(dict.fromkeys(cell.epsilon for cell in own if cell.epsilon is not None)), found)
+            )
     return tuple(rows)
 
 
 def _luck(evidence: Evidence, rules: Sequence[RuleRow]) -> Answer:
-    windows = [row for row in rules if row.name == _WINDOW]
-    narrowed = next((row for row in rules if row.name == "narrowed grid"), None)
+    windows = [row for row in rules if row.name == WINDOW]
+    narrowed = next((row for row in rules if row.name == NARROWED_GRID), None)
     if not windows or narrowed is None or evidence.metric is None or evidence.margin is None:
         return Answer(
             "luck", NOT_ASKED, "Only a sweep of both grids can compare the narrowed grid with other windows as wide."

@@ -46,7 +46,8 @@ class Evidence:
         contenders: the settings that were trained with more seeds than the grids, each with all its seeds.
         level: probability with which each bound holds; higher where results are looked at several times.
         is_exhausted: whether all fresh seeds that were planned are trained.
-        bounds, placement: measured by the probe, and where the optimizer adds its ε; None without a probe.
+        measured, bounds, placement: what the probe measured, which of it made the narrowed grid, and where the
+            optimizer adds its ε; None without a probe.
         estimates: names and decades of the point estimates of ε.
     """
 
@@ -57,6 +58,7 @@ class Evidence:
     contenders: Sequence[Cell] = ()
     level: float = LEVEL
     is_exhausted: bool = False
+    measured: EpsilonBounds | None = None
     bounds: EpsilonBounds | None = None
     placement: Placement | None = None
     estimates: Sequence[tuple[str, float]] = ()
@@ -143,6 +145,7 @@ def evidence(stored: StoredExperiment, estimates: Sequence[tuple[str, float]] = 
         contenders=contenders,
         level=LEVEL if record is None else record.level,
         is_exhausted=record is not None and len({cell.seed for cell in fresh}) == max(record.looks, default=-1),
+        measured=stored.measured,
         bounds=stored.bounds,
         placement=stored.probe.placement if stored.probe else None,
         estimates=estimates,

@@ -22,10 +22,11 @@ def provenance(command: Sequence[str], folder: Path | None = None) -> dict[str, 
 
     These are command, started (ISO 8601, UTC), packages (versions; None for one not installed), python, platform, cpu,
     cores (those this process may use), host, and git of `folder`, by default the current one: {commit, changed}, or
-    None outside a repository.
+    None outside a repository. Of absolute paths the command keeps the last part: a report that is handed on names no
+    folders of the machine.
     """
     return {
-        "command": shlex.join(command),
+        "command": shlex.join(_last_part(argument) for argument in command),
         "started": datetime.now(UTC).isoformat(timespec="milliseconds"),
         "packages": {
             name: next((found.version for found in metadata.distributions(name=name)), None) for name in _PACKAGES
@@ -37,6 +38,13 @@ def provenance(command: Sequence[str], folder: Path | None = None) -> dict[str, 
         "host": socket.gethostname(),
         "git": _git(folder or Path.cwd()),
     }
+
+
+def _last_part(argument: str) -> str:
+    path = Path(argument)
+    if path.name == "__main__.py":  # python -m epsgrid
+        return path.parent.name
+    return path.name if path.is_absolute() else argument
 
 
 def _cpu(cpuinfo: Path) -> str:

@@ -242,8 +242,8 @@ def test_other_windows_and_rules_are_compared_with_the_narrowed_grid() -> None:
     truth = {float(f"1e{k}"): 0.9 - 0.05 * max(k + 4, 0) for k in range(-10, 0)}
     found = answer(evidence(sweep(truth), estimates=[("median", 1e-5), ("mean", 1e-5), ("mode", 1e-2)]))
     names = [row.name for row in found.rules]
-    assert names[:4] == ["narrowed grid", "default ε 1e-8", "estimate: median, mean", "estimate: mode"]
-    assert names[4:] == ["a window as wide elsewhere"] * 8
+    assert names[:5] == ["narrowed grid", "default ε", "estimate: median", "estimate: mean", "estimate: mode"]
+    assert names[5:] == ["a window as wide elsewhere"] * 8
     says(
         found.of("luck"),
         r"^Of 8 other windows as wide as the narrowed grid, 6 lose less than the margin as well, 2 lose",

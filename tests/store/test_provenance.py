@@ -21,6 +21,8 @@ def test_it_is_plain_json_and_says_where_and_how(tmp_path: Path) -> None:
     found = provenance(["epsgrid", "probe", "my spec.yaml"], tmp_path)
     assert json.loads(json.dumps(found)) == found
     assert found["command"] == "epsgrid probe 'my spec.yaml'"
+    private = provenance(["/home/a/lib/epsgrid/__main__.py", "sweep", "/home/a/runs/x", "-w", "2"], tmp_path)["command"]
+    assert private == "epsgrid sweep x -w 2"
     assert found["python"] == platform.python_version()
     assert found["started"].endswith("+00:00")
     assert "." in found["started"], "short trials that begin within a second must not seem to run at once"

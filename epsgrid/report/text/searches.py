@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from epsgrid.grids import CONVENTIONAL, NARROWED
 from epsgrid.report.rows import Comparison, GridRow
 from epsgrid.report.table import Table
@@ -54,13 +56,19 @@ def rules_table(comparison: Comparison) -> Table | None:
     trained = [row.epsilon for row in comparison.answers.epsilons]
     margin = comparison.answers.margin or 0.0
 
-    def row_of(row: RuleRow) -> tuple[str, ...]:
+    same: dict[tuple[float, ...], list[RuleRow]] = {}
+    for rule in rules:
+        same.setdefault(rule.epsilons, []).append(rule)
+
+    def row_of(same: Sequence[RuleRow]) -> tuple[str, ...]:
+        row, names = same[0], ", ".join(row.name for row in same).replace(", estimate: ", ", ")
         found = "no cost" if row.loss.high < margin else "costs" if row.loss.low > 0 else "open"
         ends = amounts([row.loss.low, row.loss.high], metric)
-        return (row.name, ranges(row.epsilons, trained), amounts([row.loss.mean], metric), ends, found)
+        return (names, ranges(row.epsilons, trained), amounts([row.loss.mean], metric), ends, found)
 
     note = f"against the best of all other ε, on test; each bound holds with {100 * comparison.answers.level:.4g} %"
-    return Table("What simple rules lose", ("rule", "ε", "loses", "bounds", "found"), tuple(map(row_of, rules)), note)
+    rows = tuple(map(row_of, same.values()))
+    return Table("What simple rules lose", ("rule", "ε", "loses", "bounds", "found"), rows, note)
 
 
 def best_table(comparison: Comparison) -> Table | None:

@@ -1,0 +1,218 @@
+"""What several experiments teach together: what rules of thumb lose, and where the best ε lies.
+
+A loss counts in margins of its experiment, so that points, perplexities and BLEU can stand side by side. Experiments on
+the same data are not independent, and no interval here says how it would be on other data.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from statistics import fmean, median
+
+from epsgrid.grids import DEFAULT, REFERENCE
+from epsgrid.numerics.statistics import share_interval
+from epsgrid.report.claims import Run, change_of
+from epsgrid.report.rows import Comparison
+from epsgrid.report.table import Table, shortened
+from epsgrid.report.text.searches import difference_texts
+from epsgrid.selection.answers import NARROWED_GRID, NO_COST, NOT_FINISHED, OPEN, WINDOW, RuleRow
+from epsgrid.selection.cells import best, difference
+from epsgrid.selection.formatting import NOTHING, count, power, ranges
+
+_COSTS = "costs"
+
+
+@dataclass(frozen=True)
+class RuleTally:
+    """What a rule loses in several experiments.
+
+    Attributes:
+        runs: the experiments in which it can be judged.
+        no_cost, costs, open: in how many it loses less than the margin, loses something, or cannot be told; of several
+            windows in an experiment each counts in part.
+        median, worst: loss in margins, 0 where nothing is lost; of several windows in an experiment their mean.
+        worst_run: the experiment that loses most.
+        failed: those in which it costs something, the worst first.
+    """
+
+    rule: str
+    runs: int
+    no_cost: float
+    costs: float
+    open: float
+    median: float
+    worst: float
+    worst_run: str
+    failed: tuple[str, ...]
+
+
+def rule_tallies(runs: Sequence[Run]) -> tuple[RuleTally, ...]:
+    """Tally each rule over the experiments in which it was trained with two or more seeds, the safest first."""
+    judged: dict[str, dict[str, list[tuple[str, float]]]] = {}
+    for run in runs:
+        answers = run.comparison.answers
+        margin = answers.margin
+        if not margin or run.evidence.trained.unfinished:
+            continue
+        for row in answers.rules:
+            if row.loss.n > 1 and row.name != NARROWED_GRID:  # one of the two bounds, or a list of the user's own
+                found = (_found(row, margin), max(row.loss.mean, 0.0) / margin)
+                judged.setdefault(row.name, {}).setdefault(run.name, []).append(found)
+    tallies = []
+    for rule, by_run in judged.items():
+        no_cost, costs, still_open = (
+            math.fsum(fmean(own == answer for own, _ in found) for found in by_run.values())
+            for answer in (NO_COST, _COSTS, OPEN)
+        )
+        losses = {name: fmean(loss for _, loss in found) for name, found in by_run.items()}
+        order = sorted(losses, key=lambda name: -losses[name])
+        failed = tuple(name for name in order if any(own == _COSTS for own, _ in by_run[name]))
+        ends = (median(losses.values()), losses[order[0]], order[0])
+        tallies.append(RuleTally(rule, len(by_run), no_cost, costs, still_open, *ends, failed))
+    return tuple(sorted(tallies, key=lambda row: (-row.no_cost / row.runs, row.worst)))
+
+
+def _found(row: RuleRow, margin: float) -> str:
+    return NO_COST if row.loss.high < margin else _COSTS if row.loss.low > 0 else OPEN
+
+
+def rules_table(tallies: Sequence[RuleTally]) -> Table | None:
+    """Return what the rules lose; None unless there are two experiments to compare."""
+    if max((row.runs for row in tallies), default=0) < 2:
+        return None
+    rows = []
+    for row in tallies:
+        low, high = share_interval(row.no_cost, row.runs)
+        rows.append(
+            (
+                *(row.rule, str(row.runs), *(f"{own:.3g}" for own in (row.no_cost, row.costs, row.open))),
+                f"{100 * row.no_cost / row.runs:.0f} % ({100 * low:.0f} to {100 * high:.0f} %)",
+                *(f"{row.median:.2f}", f"{row.worst:.2f}", row.worst_run if row.worst else NOTHING),
+            )
+        )
+    columns = ("rule", "runs", "no cost", "costs", "open", "no cost in", "loses, median", "at worst", "where")
+    note = (
+        "the ε of the rule alone at their best learning rate, against the best of all other ε; losses in margins of "
+        "each run; no cost in: share of runs with its 95 % interval as if independent, which runs on one task "
+        "are not; windows: all that are as wide as the narrowed grid, averaged within a run"
+    )
+    return Table("What rules of thumb lose", columns, tuple(rows), note, points=tuple(_safest(tallies)))
+
+
+def _safest(tallies: Sequence[RuleTally]) -> Iterator[str]:
+    """Yield which rule of one ε, and which of several, loses least, and where each fails."""
+    several = [row for row in tallies if row.rule == WINDOW or "bounds" in row.rule]
+    for what, own in (("single ε", [row for row in tallies if row not in several]), ("ranges of ε", several)):
+        if own:
+            first = own[0]
+            fails = f"costs something in {shortened(first.failed)}" if first.failed else "costs something in none"
+            at_most = f"costs nothing in {first.no_cost:.3g} of {count(first.runs, 'run')}"
+            yield f"Of {what}, {first.rule} loses least: it {at_most} and {fails}; at worst {first.worst:.2f} margins."
+
+
+def constant_table(runs: Sequence[Run]) -> Table | None:
+    """Return how ε fares that are so many times the median √v̂, over all experiments; None with fewer than two."""
+    standings: dict[int, list[tuple[str, float]]] = {}
+    judged = 0
+    for run in runs:
+        comparison, margin = run.comparison, run.comparison.answers.margin
+        middle, magnitudes = _median(comparison), {row.epsilon: row.magnitude for row in comparison.adaptive}
+        rows = [
+            row for row in comparison.answers.epsilons if row.epsilon in magnitudes and row.standing != NOT_FINISHED
+        ]
+        if middle is None or not margin or not rows:
+            continue
+        judged += 1
+        for row in rows:
+            place = round(math.log10(magnitudes[row.epsilon] / middle))
+            lost = math.inf if row.loss is None else max(row.loss.mean, 0.0) / margin
+            standings.setdefault(place, []).append((row.standing, lost))
+    shown = [place for place in sorted(standings) if 2 * len(standings[place]) >= judged]
+    if judged < 2 or not shown:
+        return None
+    rows_of = []
+    for place in shown:
+        found = [standing for standing, _ in standings[place]]
+        good, worse = found.count("as good"), found.count("worse") + found.count("diverged")
+        losses = [lost for _, lost in standings[place]]
+        texts = ["diverged" if math.isinf(lost) else f"{lost:.2f}" for lost in (median(losses), max(losses))]
+        ratio = power(float(f"1e{place}"))
+        rows_of.append((ratio, *map(str, (len(found), good, worse, len(found) - good - worse)), *texts))
+    columns = ("ε / median √v̂", "runs", "as good", "worse", "open", "loses, median", "at worst")
+    note = (
+        "ε in √v̂ units, to the nearest decade; as good, worse: than the best other ε, all ε of a run at once; losses "
+        f"in margins; only ratios that half of the {judged} runs trained"
+    )
+    return Table("ε relative to the median gradient magnitude", columns, tuple(rows_of), note)
+
+
+def _median(comparison: Comparison) -> float | None:
+    return next((row.magnitude for row in comparison.estimates if row.name == "median"), None)
+
+
+def optima_table(runs: Sequence[Run]) -> Table | None:
+    """Return where the best ε of each experiment may lie, how sharply the curve falls, and how far the bounds moved."""
+    rows = []
+    for run in runs:
+        comparison = run.comparison
+        found = comparison.answers.epsilons
+        if not found:
+            continue
+        plausible = [row.epsilon for row in found if row.standing in ("as good", OPEN)]
+        middle, magnitudes = _median(comparison), {row.epsilon: row.magnitude for row in comparison.adaptive}
+        ends = [magnitudes[epsilon] / middle for epsilon in plausible if middle and epsilon in magnitudes]
+        _, step, _ = change_of(comparison)
+        moved = comparison.most_moved
+        rows.append(
+            (
+                run.name,
+                ranges(plausible, [row.epsilon for row in found]) or NOTHING,
+                NOTHING if middle is None else power(float(f"{middle:.2g}")),
+                " to ".join(dict.fromkeys(power(float(f"{end:.1g}")) for end in (ends[0], ends[-1])))
+                if ends
+                else NOTHING,
+                comparison.answers.of("kind").answer,
+                NOTHING if step is None else power(float(f"{10**step.centre:.2g}")),
+                NOTHING if step is None else f"{step.width:.1f} ({step.width_low:.1f} to {step.width_high:.1f})",
+                NOTHING if moved is None else f"{moved.decades:.1f}",
+            )
+        )
+    columns = (
+        *("run", "plausible ε", "median √v̂", "of the median", "optimizer there"),
+        *("half-way at ε", "10 to 90 %, decades", "bounds moved"),
+    )
+    note = (
+        "plausible: not told from the best; of the median: the same in √v̂ units over the median; optimizer there: at "
+        "the best ε; half-way, 10 to 90 %: of a step fitted to the metric over log ε, where one describes it; bounds "
+        "moved: decades from the probe's, the worst of the trainings at the best settings"
+    )
+    return Table("Where the best ε lies", columns, tuple(rows), note, texts=1) if rows else None
+
+
+def references_table(runs: Sequence[Run]) -> Table | None:
+    """Return what each optimizer without ε gains over tuned and default ε of the same setting; None without any."""
+    rows = []
+    for reference in (run for run in runs if run.is_reference):
+        own = reference.comparison.best_of(REFERENCE)
+        for run in runs:
+            metric = run.comparison.metric
+            if run.is_reference or run.setting != reference.setting or own is None or metric is None:
+                continue
+            at_default = run.comparison.best_of(DEFAULT)
+            tuned = best([cell for cell in run.comparison.cells if cell.epsilon is not None], metric)
+            names = (reference.name, run.name)
+            texts = [
+                text
+                for choice in (tuned, at_default.choice if at_default else None)
+                for text in (
+                    difference_texts(difference(own.choice, choice, names, metric), metric) if choice else "––"
+                )
+            ]
+            rows.append((reference.name, run.name, *texts))
+    columns = ("without ε", "against", "over its best ε", "95 % interval", "over its default", "95 % interval")
+    note = (
+        "both at their best settings by validation, on test, paired by seed; positive where the one without ε is better"
+    )
+    return Table("Without ε", columns, tuple(rows), note, texts=2) if rows else None
