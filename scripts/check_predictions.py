@@ -133,7 +133,7 @@ def predicted(folder: Path, name: str, steps: int, at: int, target: EpsilonBound
     """Predict a held-out size, whose layers `target` has, from the small ones."""
     measured = {size: stored(folder, name, size, steps) for size in STUDIES[name].small}
     model = SimpleNamespace(named_parameters=lambda: [(layer.name, layer) for layer in target.layers])
-    return epsgrid.predict(measured, at, model=model)
+    return epsgrid.predict(measured, at, model=model, batch_sizes=name == "gpt-batch")
 
 
 def evaluate(folder: Path) -> None:

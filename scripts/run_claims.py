@@ -34,7 +34,7 @@ TRANSFORMER = (
     "{name: transformer, encoder_layers: 1, decoder_layers: 1, width: 64, ffn: 128, heads: 4, dropout: 0.1, norm: pre,"
     " key_bias: false}"
 )
-WORDS = "{name: ptb, sequence_length: 35, subset: {train: 200000, validation: 30000, test: 30000}}"
+WORDS = "{name: ptb, sequence_length: 35, subset: {train: 100000, validation: 30000, test: 30000}}"
 
 
 class Recipe(NamedTuple):
@@ -75,7 +75,7 @@ RECIPES = {
     "lstm": Recipe(
         WORDS,
         "{name: lstm, embedding: 64, hidden: 64, layers: 1}",
-        "{epochs: 3, batch_size: 20, clip_norm: 1.0, schedule: {milestones: [0.66], factor: 0.25}}",
+        "{epochs: 4, batch_size: 20, clip_norm: 1.0, schedule: {milestones: [0.75], factor: 0.25}}",
         "2 %",
         ("adam", "adabelief", "sgdm"),
     ),

@@ -1,11 +1,13 @@
-"""Predict √v̂ of a model that is too large to probe, from small ones: a power law for each layer.
+"""Predict √v̂ of a model that is too large to probe, from small ones: a law for each layer.
 
 Let s be what varies, such as the width. For each layer the tails and the median of √v̂ are fitted as m = c · s^p, on
-log-log scale by least squares, on the mean over seeds at each size. The exponents of layers of one kind are drawn
-together as far as their scatter is no more than noise. The interval is that of a prediction, by Student's t: it holds
-the error of the fit at the target and one probe's own deviation from the law, seeds included. A layer with three or
-four sizes says little about its variance, which is therefore drawn towards that of all layers (as limma does for genes:
-Smyth 2004, doi 10.2202/1544-6115.1027, with the weight of its prior fixed).
+log-log scale by least squares, on the mean over seeds at each size. Over batch sizes B no power law holds from noise to
+signal, and m² = a + b/B is fitted in its place, of the full gradient and of noise, a and b ≥ 0.
+
+The exponents of layers of one kind are drawn together as far as their scatter is no more than noise. The interval is
+that of a prediction, by Student's t: it holds the error of the fit at the target and one probe's own deviation from the
+law, seeds included. A layer with three or four sizes says little about its variance, which is therefore drawn towards
+that of all layers (as limma does for genes: Smyth 2004, doi 10.2202/1544-6115.1027, with a prior of fixed weight).
 
 **A law that does not fit is refused.** The largest probed size is held out and predicted from the others; a layer whose
 value there lies outside its interval, and further off than a factor of two, sets no bound. Nor does one that is
@@ -54,11 +56,11 @@ _Members = Sequence[tuple[str, float]]
 
 @dataclass(frozen=True)
 class Law:
-    """The power law of one statistic of a layer, and what it predicts.
+    """The law of one statistic of a layer, and what it predicts.
 
     Attributes:
         layer, statistic: "low", "median" or "high", whose law it is.
-        exponent: p of m ∝ s^p.
+        exponent: p of m ∝ s^p; over batch sizes the slope of log m at the target.
         exponent_within: half-width of its 95 % interval.
         predicted: magnitude at the target, in √v̂ units.
         decades: half-width of the 95 % prediction interval of log10 of it.
@@ -131,6 +133,7 @@ def predict(
     *,
     model: Any = None,
     placement: Placement | None = None,
+    batch_sizes: bool = False,
 ) -> Prediction:
     """Predict the bounds of a model from those of smaller ones.
 
@@ -141,6 +144,7 @@ def predict(
         model: a torch.nn.Module of that size, on torch's meta device if it is large. The predicted layers have the
             names and shapes of its parameters; without it, those of the largest probed size.
         placement: where ε enters the optimizer there; left out, as in the measured bounds.
+        batch_sizes: whether the sizes are batch sizes, over which √v̂ goes from noise to signal.
 
     Returns:
         The prediction; damping and groups of parameters go by its `bounds`, whose layers have the histograms of the
@@ -188,7 +192,7 @@ def predict(
         for statistic in _STATISTICS
         if (found := _points(logs, place, statistic))
     }
-    laws = tuple(_laws(sizes, points, kinds, at))
+    laws = tuple(_laws(sizes, points, kinds, at, _Noise if batch_sizes else _Line))
     layers = []
     for name, shape in shapes.items():
         nearest = max(places[name][-1], key=lambda member: member[1])[0] if name in places else name
@@ -197,7 +201,7 @@ def predict(
     if not any(layer.status is LayerStatus.MEASURED for layer in layers):
         reasons = "; ".join(str(law) for law in laws if law.refused) or "no layer was measured at every size"
         raise NoBoundsError(
-            f"no layer follows a power law over {', '.join(f'{s:g}' for s in sizes)}; more sizes or seeds may show one:"
+            f"no layer follows a law over {', '.join(f'{s:g}' for s in sizes)}; more sizes or seeds may show one:"
             f" {reasons[:500]}"
         )
     bounds = estimate_bounds(layers, placements.pop(), tail)
@@ -272,12 +276,13 @@ class _Line:
     """A least-squares line through (log10 s, mean of log10 m over seeds), of n sizes.
 
     `squares` and `within` are the sums of squares around the line and of seeds around their means, `freedom` is that of
-    `within`, and `seeds` the number of seeds that a mean is of.
+    `within`, and `seeds` the number of seeds that a mean is of. `spread` and `mean_z` are of what the second parameter
+    is multiplied with, here log10 s.
     """
 
     slope: float
-    mean_x: float
-    mean_y: float
+    level: float
+    mean_z: float
     spread: float
     n: int
     squares: float
@@ -286,20 +291,77 @@ class _Line:
     seeds: float
 
     @classmethod
-    def through(cls, x: Sequence[float], points: Sequence[Sequence[float]]) -> _Line:
+    def through(cls, sizes: Sequence[float], points: Sequence[Sequence[float]]) -> _Line:
         """Fit the line."""
-        y = [fmean(each) for each in points]
-        mean_x, mean_y = fmean(x), fmean(y)
+        y, x = [fmean(each) for each in points], [math.log10(size) for size in sizes]
+        mean_x, level = fmean(x), fmean(y)
         spread = math.fsum((each - mean_x) ** 2 for each in x)
-        slope = math.fsum((a - mean_x) * (b - mean_y) for a, b in zip(x, y, strict=True)) / spread
-        squares = math.fsum((b - mean_y - slope * (a - mean_x)) ** 2 for a, b in zip(x, y, strict=True))
-        within = math.fsum((value - middle) ** 2 for each, middle in zip(points, y, strict=True) for value in each)
-        count = sum(map(len, points))
-        return cls(slope, mean_x, mean_y, spread, len(x), squares, within, count - len(x), count / len(x))
+        slope = math.fsum((a - mean_x) * (b - level) for a, b in zip(x, y, strict=True)) / spread
+        squares = math.fsum((b - level - slope * (a - mean_x)) ** 2 for a, b in zip(x, y, strict=True))
+        return cls(slope, level, mean_x, spread, len(x), squares, *_scatter(points))
 
-    def at(self, x: float) -> float:
-        """Return the line at x."""
-        return self.mean_y + self.slope * (x - self.mean_x)
+    def at(self, size: float) -> float:
+        """Return the line at a size."""
+        return self.level + self.slope * (self.z(size) - self.mean_z)
+
+    def z(self, size: float) -> float:
+        """Return what the second parameter is multiplied with."""
+        return math.log10(size)
+
+    def exponent(self, size: float) -> tuple[float, float]:
+        """Return the slope of log m at a size, and how it goes with the second parameter."""
+        return self.slope, 1.0
+
+
+@dataclass(frozen=True)
+class _Noise(_Line):
+    """m² = a + b/B by least squares of log10 m, as `level` + ½ log10(f + (1 − f) B₀/B); B₀ is the first size.
+
+    The second parameter is f, the share of the signal a at B₀, kept in `slope`; where it is 0 or 1, the error of the
+    fit is that of a line that goes on from there.
+    """
+
+    first: float = 1.0
+
+    @classmethod
+    def through(cls, sizes: Sequence[float], points: Sequence[Sequence[float]]) -> _Noise:
+        """Fit f by search."""
+        y, ratios = np.array([fmean(each) for each in points]), np.asarray(sizes) / sizes[0]
+        signals = np.concatenate([[0.0], np.geomspace(1e-6, 1, 1000)])
+        rest = y - np.log10(signals[:, None] + (1 - signals[:, None]) / ratios) / 2
+        squares = ((rest - rest.mean(1, keepdims=True)) ** 2).sum(1)
+        place = int(squares.argmin())
+        z = [_signal_slope(signals[place], ratio) for ratio in ratios]
+        mean_z = fmean(z)
+        spread = math.fsum((each - mean_z) ** 2 for each in z)
+        found = (float(signals[place]), float(rest[place].mean()), mean_z, spread, len(z), float(squares[place]))
+        return cls(*found, *_scatter(points), first=sizes[0])
+
+    def at(self, size: float) -> float:
+        """Return the law at a batch size."""
+        return self.level + math.log10(self.slope + (1 - self.slope) * self.first / size) / 2
+
+    def z(self, size: float) -> float:
+        """Return how log10 m changes with f."""
+        return _signal_slope(self.slope, size / self.first)
+
+    def exponent(self, size: float) -> tuple[float, float]:
+        """Return the slope of log m at a batch size, and how it changes with f."""
+        ratio = size / self.first
+        scale = self.slope * ratio + 1 - self.slope
+        return -(1 - self.slope) / scale / 2, ratio / scale**2 / 2
+
+
+def _signal_slope(signal: float, ratio: float) -> float:
+    """Return the derivative of ½ log10(f + (1 − f) / ratio) by f."""
+    return float((1 - 1 / ratio) / (signal + (1 - signal) / ratio) / (2 * math.log(10)))
+
+
+def _scatter(points: Sequence[Sequence[float]]) -> tuple[float, int, float]:
+    """Return sum of squares of seeds around their means, its degrees of freedom, and seeds to a mean."""
+    means, count = [fmean(each) for each in points], sum(map(len, points))
+    within = math.fsum((value - mean) ** 2 for each, mean in zip(points, means, strict=True) for value in each)
+    return within, count - len(points), count / len(points)
 
 
 @dataclass(frozen=True)
@@ -316,14 +378,14 @@ class _Variance:
         between = math.fsum(line.within for line in lines) / max(sum(line.freedom for line in lines), 1)
         return cls(around, between)
 
-    def within(self, line: _Line, x: float | None) -> float:
-        """Return half the 95 % prediction interval of one probe at x, or that of the exponent without an x."""
+    def within(self, line: _Line, size: float | None) -> float:
+        """Return half the 95 % prediction interval of one probe at a size, or without one of the second parameter."""
         freedom = line.n - 2 + _PRIOR_FREEDOM
         variance = max((line.squares + _PRIOR_FREEDOM * self.around) / freedom, _LEAST_DEVIATION**2)
-        if x is None:
+        if size is None:
             return t_quantile(freedom) * math.sqrt(variance / line.spread)
         between = (line.within + _PRIOR_FREEDOM * self.between) / (line.freedom + _PRIOR_FREEDOM)
-        variance *= 1 + 1 / line.n + (x - line.mean_x) ** 2 / line.spread
+        variance *= 1 + 1 / line.n + (line.z(size) - line.mean_z) ** 2 / line.spread
         return t_quantile(freedom) * math.sqrt(variance + between * (1 - 1 / line.seeds))
 
 
@@ -334,6 +396,8 @@ def _drawn(lines: Mapping[str, _Line], kinds: Mapping[str, str]) -> dict[str, _L
     Intervals stay as they were: an error that all layers share, such as that of a seed, is not averaged out.
     """
     drawn = dict(lines)
+    if any(isinstance(line, _Noise) for line in lines.values()):  # shares of signal differ within a kind
+        return drawn
     for kind in dict.fromkeys(kinds.values()):
         own = {layer: line for layer, line in lines.items() if kinds[layer] == kind}
         if len(own) < _FEWEST_LAYERS:
@@ -352,26 +416,26 @@ def _laws(
     points: Mapping[tuple[str, str], Sequence[Sequence[float]]],
     kinds: Mapping[str, str],
     at: float,
+    form: type[_Line],
 ) -> Iterator[Law]:
     """Yield the law of each statistic, refused where the largest size contradicts the smaller ones."""
-    x, target = [math.log10(size) for size in sizes], math.log10(at)
     for statistic in _STATISTICS:
         own = {layer: each for (layer, name), each in points.items() if name == statistic}
-        whole = _drawn({layer: _Line.through(x, each) for layer, each in own.items()}, kinds)
+        whole = _drawn({layer: form.through(sizes, each) for layer, each in own.items()}, kinds)
         parts = {}
-        if len(x) > FEWEST_SIZES:
-            parts = _drawn({layer: _Line.through(x[:-1], each[:-1]) for layer, each in own.items()}, kinds)
+        if len(sizes) > FEWEST_SIZES:
+            parts = _drawn({layer: form.through(sizes[:-1], each[:-1]) for layer, each in own.items()}, kinds)
         variance, of_parts = _Variance.of(whole.values()), _Variance.of(parts.values())
         for layer, line in whole.items():
             held_out, refused = None, ""
             if part := parts.get(layer):
-                held_out = fmean(own[layer][-1]) - part.at(x[-1])
-                allowed = max(of_parts.within(part, x[-1]), _TOLERATED)
+                held_out = fmean(own[layer][-1]) - part.at(sizes[-1])
+                allowed = max(of_parts.within(part, sizes[-1]), _TOLERATED)
                 if abs(held_out) > allowed:
                     refused = f"at {sizes[-1]:g} it is off by {held_out:+.2f} decades, more than {allowed:.2f}"
-            exponent = (line.slope, variance.within(line, None))
-            found = (10 ** line.at(target), variance.within(line, target))
-            yield Law(layer, statistic, *exponent, *found, held_out, refused)
+            exponent, factor = line.exponent(at)
+            around = (exponent, factor * variance.within(line, None))
+            yield Law(layer, statistic, *around, 10 ** line.at(at), variance.within(line, at), held_out, refused)
 
 
 def _predicted(
@@ -409,7 +473,7 @@ def _reliability(sizes: Sequence[float], at: float, bounds: EpsilonBounds, laws:
     beyond = sorted({law.layer for law in outside if law.layer in refused})
     reasons = []
     if beyond:
-        reasons.append(f"{', '.join(beyond[:3])} would set a bound, and follows no power law")
+        reasons.append(f"{', '.join(beyond[:3])} would set a bound, and follows no law")
     low, high = widths
     reasons.append(
         f"predicted at {at:g} from {', '.join(f'{size:g}' for size in sizes)}, not measured: the lower end within"

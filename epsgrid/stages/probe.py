@@ -204,7 +204,8 @@ def predict_at(
         steps = scaled_steps(steps, Fraction(there.training.batch_size, last.batch_size))
     placement = optimizers.load(spec.optimizer.name).placement(there.optimizer, steps)
     measured = {point[0]: [each.bounds() for each in found] for point, found in probes.items()}
-    prediction = predict(measured, at[0], model=_meta_model(there, data), placement=placement)
+    model, is_batch = _meta_model(there, data), list(record.keys) == [BATCH_SIZE]
+    prediction = predict(measured, at[0], model=model, placement=placement, batch_sizes=is_batch)
     stored = ProbeRecord(
         identity=probe_identity(there, data),
         bounds_json=prediction.bounds.to_json(),
