@@ -11,6 +11,7 @@ Margins were fixed before anything was trained. The reports: `epsgrid report run
 from __future__ import annotations
 
 import argparse
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -18,9 +19,10 @@ from typing import NamedTuple
 
 ALL = (
     *("adam", "adamw", "amsgrad", "nadam", "radam", "rmsprop", "adagrad", "adadelta", "adamax"),
-    *("adabelief", "adamomentum", "eadam", "sgdm", "adam_atan2"),
+    *("adabelief", "adamomentum", "eadam"),
 )
-NO_EPSILON = ("sgdm", "adam_atan2")
+NO_EPSILON = ("sgdm", "adam_atan2", "by_kind", "by_layer")
+"""Compared with the others: momentum SGD, Adam-atan2, and Adam with an ε for each kind of layer or each layer."""
 RATES = {
     "sgdm": "[1e-2, 3e-2, 0.1]",
     "adagrad": "[3e-3, 1e-2, 3e-2]",
@@ -48,14 +50,19 @@ class Recipe(NamedTuple):
 
 
 RECIPES = {
-    "digits": Recipe("digits", "{name: mlp, hidden: [128]}", "{epochs: 8, batch_size: 32}", "1", ALL),
-    "nuclei": Recipe("nuclei", "{name: mlp, hidden: [64, 64]}", "{epochs: 20, batch_size: 32}", "2", ALL),
+    "digits": Recipe("digits", "{name: mlp, hidden: [128]}", "{epochs: 8, batch_size: 32}", "1", (*ALL, *NO_EPSILON)),
+    "nuclei": Recipe(
+        "nuclei", "{name: mlp, hidden: [64, 64]}", "{epochs: 20, batch_size: 32}", "2", (*ALL, *NO_EPSILON)
+    ),
     "cnn": Recipe(
         FEW_IMAGES,
         "{name: cnn, channels: [8, 16, 32]}",
         "{epochs: 20, batch_size: 128}",
         "1",
-        ("adam", "adabelief", "rmsprop", "sgdm", "adam_atan2"),
+        ("adam", "adabelief", "rmsprop", *NO_EPSILON),
+    ),
+    "mlp": Recipe(
+        FEW_IMAGES, "{name: mlp, hidden: [256, 128]}", "{epochs: 10, batch_size: 128}", "1", ("adam", "sgdm")
     ),
     "vit": Recipe(
         IMAGES,
@@ -85,15 +92,18 @@ UNTIL_DECIDED = ["--extend-rates", "--until-decided", "--max-seeds", "6"]
 NAMES = [f"{task}-{optimizer}" for task, recipe in RECIPES.items() for optimizer in recipe.optimizers]
 
 
-def spec(name: str) -> str:
-    """Return the spec of an experiment, such as "cnn-adam"."""
+def spec(name: str, out: Path) -> str:
+    """Return the spec of an experiment, such as "cnn-adam"; bounds of others are in the folder `out`."""
     task, optimizer = name.split("-")
-    recipe = RECIPES[task]
-    own = "{name: adamw, betas: [0.9, 0.98], weight_decay: 1e-4}" if name == "iwslt-adamw" else optimizer
+    recipe, own = RECIPES[task], optimizer
+    if name == "iwslt-adamw":
+        own = "{name: adamw, betas: [0.9, 0.98], weight_decay: 1e-4}"
+    elif optimizer.startswith("by_"):
+        bounds = (out / f"claims-{task}-adam" / "bounds.json").as_posix()
+        own = f'{{name: "adam_by_group:{optimizer.upper()}", bounds: {bounds}}}'
     rates = RATES.get(optimizer, "[1e-3, 3e-3, 1e-2]")
-    mode = (
-        "fixed" if optimizer in NO_EPSILON else "effective"
-    )  # the step of a large ε is lr/ε: fair only at its own rates
+    seeds = [*range(9 if optimizer in NO_EPSILON else 3)]  # as many as the others may get to be decided
+    mode = "fixed" if optimizer in NO_EPSILON else "effective"  # a large ε makes the step lr/ε: fair at its own rates
     return f"""\
 experiment: claims-{name}
 task: {recipe.task}
@@ -101,7 +111,7 @@ model: {recipe.model}
 optimizer: {own}
 training: {recipe.training}
 probe: {{seeds: 2}}
-sweep: {{grid: both, learning_rates: {rates}, lr_mode: {mode}, seeds: [0, 1, 2]}}
+sweep: {{grid: both, learning_rates: {rates}, lr_mode: {mode}, seeds: {seeds}}}
 report: {{margin: {recipe.margin}}}
 """
 
@@ -115,10 +125,11 @@ def main() -> None:
     if unknown := sorted(set(options.names) - set(NAMES)):
         parser.error(f"no such experiment: {', '.join(unknown)}; there are {', '.join(NAMES)}")
     options.out.mkdir(parents=True, exist_ok=True)
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
     workers = [] if options.workers is None else ["--workers", str(options.workers)]
     for name in options.names or NAMES:
         path = options.out / f"{name}.yaml"
-        path.write_text(spec(name))
+        path.write_text(spec(name, options.out))
         run = [str(path), "--runs", str(options.out)]
         epsgrid = [sys.executable, "-m", "epsgrid"]
         has_epsilon = name.partition("-")[2] not in NO_EPSILON

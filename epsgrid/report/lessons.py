@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean, median
 
 from epsgrid.grids import DEFAULT, REFERENCE
@@ -18,7 +18,7 @@ from epsgrid.report.rows import Comparison
 from epsgrid.report.table import Table, shortened
 from epsgrid.report.text.searches import difference_texts
 from epsgrid.selection.answers import NARROWED_GRID, NO_COST, NOT_FINISHED, OPEN, WINDOW, RuleRow
-from epsgrid.selection.cells import best, difference
+from epsgrid.selection.cells import Choice, best, difference
 from epsgrid.selection.formatting import NOTHING, count, power, ranges
 
 _COSTS = "costs"
@@ -216,3 +216,12 @@ def references_table(runs: Sequence[Run]) -> Table | None:
         "both at their best settings by validation, on test, paired by seed; positive where the one without ε is better"
     )
     return Table("Without ε", columns, tuple(rows), note, texts=2) if rows else None
+
+
+def _with_fresh_seeds(choice: Choice, run: Run) -> Choice:
+    """Return the same setting with all seeds that it was trained with."""
+    if choice.cell is None:
+        return choice
+    own = (choice.cell.learning_rate, choice.cell.epsilon)
+    more = (cell for cell in run.evidence.contenders if (cell.learning_rate, cell.epsilon) == own)
+    return replace(choice, cell=next(more, choice.cell))
