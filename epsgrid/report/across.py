@@ -231,7 +231,8 @@ def _answers_table(found: Across) -> Table | None:
             continue
         margin = NOTHING if metric is None or answers.margin is None else amounts([answers.margin], metric)
         texts = [text for question in ("default", "narrowing") for text in _answer(row.comparison, question)]
-        rows.append((row.run, *texts, margin, str(answers.seeds)))
+        loss = answers.of("default").loss
+        rows.append((row.run, *texts, margin, str(loss.n if loss else answers.seeds)))
     columns = ("run", "default ε", "loses", "narrowing", "loses", "margin", "seeds")
     note = "loses: against the best of the other settings, on test, with a lower and an upper bound"
     return Table("Answers", columns, tuple(rows), note) if rows else None

@@ -87,7 +87,11 @@ _LEAST_POINTS = 6
 
 
 def _like_sgd(run: Run, runs: Sequence[Run]) -> _Judgement | None:
-    """Judge whether few entries adapt at the best ε, with the metric of SGD; None where it is no classification."""
+    """Judge whether hardly any entry has to adapt; None where the task is no classification.
+
+    It need not where few entries adapt at the best ε and momentum SGD scores the same, or where ε at which hardly any
+    adapts lose less than the margin.
+    """
     comparison, metric = run.comparison, run.comparison.metric
     if metric is None:
         return _undecided("no trial has finished")
@@ -107,11 +111,15 @@ def _like_sgd(run: Run, runs: Sequence[Run]) -> _Judgement | None:
         if not few:
             return _undecided(f"{where}; no ε was swept at which hardly any entry adapts")
         gap = run.evidence.loss(run.evidence.without(few), few)
-        if gap is not None and gap.low > 0:
-            ends = _bounds_of(gap, metric)
+        if gap is None or gap.n < 2:
+            return _undecided(f"{where}; but ε at which hardly any entry adapts may be as good")
+        ends = _bounds_of(gap, metric)
+        if gap.high < (comparison.answers.margin or 0.0):
+            text = f"{where}; but ε at which hardly any entry adapts are as good within the margin: they lose {ends}"
+            return _Judgement("reproduced", text)
+        if gap.low > 0:
             return _Judgement("not reproduced", f"{where}; ε at which hardly any entry adapts lose {ends}")
-        lose = "" if gap is None or gap.n < 2 else f": they lose {_bounds_of(gap, metric)}"
-        return _undecided(f"{where}; but ε at which hardly any entry adapts may be as good{lose}")
+        return _undecided(f"{where}; but ε at which hardly any entry adapts may be as good: they lose {ends}")
     reference = next((other for other in runs if other.is_reference and other.setting == run.setting), None)
     if reference is None:
         return _undecided(

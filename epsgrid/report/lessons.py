@@ -16,10 +16,9 @@ from epsgrid.numerics.statistics import share_interval
 from epsgrid.report.claims import Run, change_of
 from epsgrid.report.rows import Comparison
 from epsgrid.report.table import Table, shortened
-from epsgrid.report.text.searches import difference_texts
 from epsgrid.selection.answers import NARROWED_GRID, NO_COST, NOT_FINISHED, OPEN, WINDOW, RuleRow
 from epsgrid.selection.cells import Choice, best, difference
-from epsgrid.selection.formatting import NOTHING, count, power, ranges
+from epsgrid.selection.formatting import NOTHING, count, gain, power, ranges
 
 _COSTS = "costs"
 
@@ -142,8 +141,8 @@ def constant_table(runs: Sequence[Run]) -> Table | None:
         rows_of.append((ratio, *map(str, (len(found), good, worse, len(found) - good - worse)), *texts))
     columns = ("ε / median √v̂", "runs", "as good", "worse", "open", "loses, median", "at worst")
     note = (
-        "ε in √v̂ units, to the nearest decade; as good, worse: than the best other ε, all ε of a run at once; losses "
-        f"in margins; only ratios that half of the {judged} runs trained"
+        "the ratio in √v̂ units, to the nearest decade; as good, worse: than the best other ε, all ε of a run at once; "
+        f"losses in margins; only ratios that half of the {judged} runs trained"
     )
     return Table("ε relative to the median gradient magnitude", columns, tuple(rows_of), note)
 
@@ -192,34 +191,38 @@ def optima_table(runs: Sequence[Run]) -> Table | None:
 
 
 def references_table(runs: Sequence[Run]) -> Table | None:
-    """Return what each optimizer without ε gains over tuned and default ε of the same setting; None without any."""
+    """Return how each optimizer without ε compares with tuned and default ε of the same setting; None without any."""
     rows = []
     for reference in (run for run in runs if run.is_reference):
-        own = reference.comparison.best_of(REFERENCE)
-        for run in runs:
-            metric = run.comparison.metric
-            if run.is_reference or run.setting != reference.setting or own is None or metric is None:
-                continue
-            at_default = run.comparison.best_of(DEFAULT)
-            tuned = best([cell for cell in run.comparison.cells if cell.epsilon is not None], metric)
-            names = (reference.name, run.name)
-            texts = [
-                text
-                for choice in (tuned, at_default.choice if at_default else None)
-                for text in (
-                    difference_texts(difference(own.choice, choice, names, metric), metric) if choice else "––"
-                )
+        own, metric = reference.comparison.best_of(REFERENCE), reference.comparison.metric
+        others = [run for run in runs if not run.is_reference and run.setting == reference.setting]
+        if own is None or metric is None or not others:
+            continue
+        texts: list[str] = []
+        for at_default in (False, True):
+            gaps = [
+                difference(own.choice, _chosen(run, at_default), (reference.name, run.name), metric) for run in others
             ]
-            rows.append((reference.name, run.name, *texts))
-    columns = ("without ε", "against", "over its best ε", "95 % interval", "over its default", "95 % interval")
+            means = [gap.mean for gap in gaps if gap.mean is not None]
+            better = sum(gap.low is not None and gap.low > 0 for gap in gaps)
+            worse = sum(gap.high is not None and gap.high < 0 for gap in gaps)
+            middle = f"{gain(median(means), metric)}{metric.difference_unit}" if means else NOTHING
+            texts += [middle, str(better), str(worse), str(len(gaps) - better - worse)]
+        rows.append((reference.name, str(len(others)), *texts))
+    sides = ("over the best ε", "better", "worse", "open", "over the default", "better", "worse", "open")
     note = (
-        "both at their best settings by validation, on test, paired by seed; positive where the one without ε is better"
+        "both at their best settings by validation, on test, paired by seed; median over the runs on the same data, "
+        "with the same model and training; positive where the one without ε is better; better, worse: by 95 % intervals"
     )
-    return Table("Without ε", columns, tuple(rows), note, texts=2) if rows else None
+    return Table("Without ε", ("without ε", "against", *sides), tuple(rows), note) if rows else None
 
 
-def _with_fresh_seeds(choice: Choice, run: Run) -> Choice:
-    """Return the same setting with all seeds that it was trained with."""
+def _chosen(run: Run, at_default: bool) -> Choice:
+    """Return the best setting of a run, or that at the default ε, with all seeds that it was trained with."""
+    row = run.comparison.best_of(DEFAULT)
+    choice = best([cell for cell in run.comparison.cells if cell.epsilon is not None], run.comparison.metric)
+    if at_default:
+        choice = row.choice if row else Choice(None, "not trained", 0, 0)
     if choice.cell is None:
         return choice
     own = (choice.cell.learning_rate, choice.cell.epsilon)

@@ -94,6 +94,8 @@ def test_like_sgd_is_refuted_where_adapting_entries_win(tmp_path: Path) -> None:
     assert row.answer == "not reproduced" and "ε at which hardly any entry adapts lose" in row.numbers
     equal = found("sgd", run(tmp_path / "b", curve(lambda decade: 0.9 - 0.0001 * abs(decade + 3), noise=0.01)))
     assert (equal.answer, "may be as good" in equal.numbers) == ("undecided", True)
+    close = found("sgd", run(tmp_path / "c", curve(lambda decade: 0.9 - 0.0001 * abs(decade + 3), noise=0.001)))
+    assert (close.answer, "as good within the margin" in close.numbers) == ("reproduced", True)
 
 
 @pytest.mark.parametrize(("best", "answer"), [(-8, "reproduced"), (-1, "not reproduced")])

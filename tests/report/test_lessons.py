@@ -76,6 +76,8 @@ def test_an_optimizer_without_epsilon_is_compared_with_the_same_setting(tmp_path
     simulate(tmp_path / "tuned", peaked(best=1e-3, height=0.9), **SMALL)  # type: ignore[arg-type]
     simulate(tmp_path / "plain", peaked(height=0.87), reference=True, probe=False, optimizer="sgdm", **SMALL)  # type: ignore[arg-type]
     (row,) = table("Without ε", tmp_path, "tuned", "plain").rows
-    assert row[:2] == ("plain", "tuned")
+    assert row[:2] == ("plain", "1")
     assert float(row[2].replace("−", "-").split()[0]) == pytest.approx(-3, abs=0.3)
-    assert float(row[4].replace("−", "-").split()[0]) == pytest.approx(12, abs=0.3)
+    assert row[3:6] == ("0", "1", "0")
+    assert float(row[6].replace("−", "-").split()[0]) == pytest.approx(12, abs=0.3)
+    assert row[7:] == ("1", "0", "0")
