@@ -284,17 +284,22 @@ def _costs_table(found: Across) -> Table | None:
         return None
     spent: dict[str, list[Any]] = {}
     for row in found.rows:
-        trained = (row.tally.trials, row.unfinished, row.tally.seconds)
+        fresh = row.comparison.fresh
+        trained = (row.tally.trials, fresh.trials, row.unfinished, row.tally.seconds + fresh.seconds)
         spent[row.run] = [*trained, row.comparison.probe_seconds, *row.saved]
     if len(found.rows) > 1:
         spent["all"] = [sum(own or 0 for own in column) for column in zip(*spent.values(), strict=True)]
-    formats: tuple[Callable[[Any], str], ...] = (str, str, duration, duration, _signed, duration)
+    formats: tuple[Callable[[Any], str], ...] = (str, str, str, duration, duration, _signed, duration)
     texts = tuple(
         (run, *(NOTHING if own is None else write(own) for write, own in zip(formats, row, strict=True)))
         for run, row in spent.items()
     )
-    columns = ("run", "trainings", "without a result", "training time", "probe", "trainings saved", "time saved")
-    note = "training time: summed over all trainings; saved: conventional − narrowed − probe; all: where it is known"
+    counts = ("trainings", "on fresh seeds", "without a result", "training time")
+    columns = ("run", *counts, "probe", "trainings saved", "time saved")
+    note = (
+        "trainings: of the grids; on fresh seeds: of contenders, to decide; training time: summed over all of them; saved: "
+        "conventional − narrowed − probe; all: where it is known"
+    )
     return Table("Cost", columns, texts, note)
 
 
