@@ -297,8 +297,8 @@ def _costs_table(found: Across) -> Table | None:
     counts = ("trainings", "on fresh seeds", "without a result", "training time")
     columns = ("run", *counts, "probe", "trainings saved", "time saved")
     note = (
-        "trainings: of the grids; on fresh seeds: of contenders, to decide; training time: summed over all of them; saved: "
-        "conventional − narrowed − probe; all: where it is known"
+        "trainings: of the grids; on fresh seeds: of contenders, to decide; training time: summed over all of them; "
+        "saved: conventional − narrowed − probe; all: where it is known"
     )
     return Table("Cost", columns, texts, note)
 
