@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install dev demo gallery results test check format clean
+.PHONY: help install dev demo results test check format clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,15 +27,6 @@ $(VENV)/.installed-dev: pyproject.toml constraints.txt
 
 demo: install ## Probe, sweep and report twice, on bundled data: where the default ε is right, and where it stalls
 	$(BIN)/epsgrid demo
-
-gallery: dev ## The experiments of experiments/gallery on real data, then their reports: about an hour on two cores
-	set -e; for name in cifar10-mlp-adam ptb-lstm-adam iwslt14-subset-transformer-adamw; do \
-	  $(BIN)/epsgrid probe experiments/gallery/$$name.yaml; \
-	  $(BIN)/epsgrid sweep experiments/gallery/$$name.yaml; \
-	done
-	$(BIN)/epsgrid sweep experiments/gallery/cifar10-mlp-sgdm.yaml
-	set -e; for run in runs/gallery-*/; do $(BIN)/epsgrid report $$run --quiet; done
-	$(BIN)/epsgrid report runs/gallery-*/ --out runs/gallery
 
 results: dev ## Every page and table of the experiments kept in experiments/results, without training: runs/results
 	OMP_NUM_THREADS=1 $(BIN)/python scripts/results.py build
