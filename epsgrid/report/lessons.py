@@ -106,9 +106,10 @@ def _safest(tallies: Sequence[RuleTally]) -> Iterator[str]:
     for what, own in (("single ε", [row for row in tallies if row not in several]), ("ranges of ε", several)):
         if own:
             first = own[0]
-            fails = f"costs something in {shortened(first.failed)}" if first.failed else "costs something in none"
-            at_most = f"costs nothing in {first.no_cost:.3g} of {count(first.runs, 'run')}"
-            yield f"Of {what}, {first.rule} loses least: it {at_most} and {fails}; at worst {first.worst:.2f} margins."
+            fails = shortened(first.failed) if first.failed else "none"
+            often = f"costs nothing in {first.no_cost:.3g} of {count(first.runs, 'run')}"
+            worst = f"at worst {first.worst:.2f} margins"
+            yield f"Of {what} the least is lost by: {first.rule}, which {often}, something in {fails}; {worst}."
 
 
 def constant_table(runs: Sequence[Run]) -> Table | None:
