@@ -54,6 +54,13 @@ RECIPES = {
     "nuclei": Recipe(
         "nuclei", "{name: mlp, hidden: [64, 64]}", "{epochs: 20, batch_size: 32}", "2", (*ALL, *NO_EPSILON)
     ),
+    "digits_cnn": Recipe(
+        "digits",
+        "{name: cnn, channels: [8, 16]}",
+        "{epochs: 8, batch_size: 32}",
+        "1",
+        ("adam", "adabelief", "rmsprop", "sgdm"),
+    ),
     "cnn": Recipe(
         FEW_IMAGES,
         "{name: cnn, channels: [8, 16, 32]}",
