@@ -14,7 +14,7 @@ from typing import Literal
 from epsgrid.numerics.damping import Damping, largest_harmless, total_damping
 from epsgrid.numerics.magnitudes import LayerStatistics
 from epsgrid.numerics.placement import Placement
-from epsgrid.numerics.precision import power
+from epsgrid.numerics.precision import percent, power
 
 MOSTLY_NOISE = 0.5
 """Share of rounding noise from which on a layer keeps its ε."""
@@ -44,7 +44,7 @@ class EpsilonGroup:
         layers = f"{self.name}, {len(self.layers)} layer{'s' * (len(self.layers) != 1)}"
         if self.before is None or self.after is None:
             return f"{layers}: ε stays {power(self.epsilon)}"
-        shares = (f"{100 * each.mean:.3g} %" for each in (self.before, self.after))
+        shares = (percent(each.mean) for each in (self.before, self.after))
         return f"{layers}, {self.after.moving:,} entries: ε {power(self.epsilon)}: steps {' → '.join(shares)}"
 
 

@@ -1,4 +1,4 @@
-"""Write an ε, and say which a floating-point type can hold: below its smallest value ε is zero, and 0/0 may follow."""
+"""Write an ε or a share, and say which ε a type can hold: below its smallest value it is zero, and 0/0 may follow."""
 
 from __future__ import annotations
 
@@ -26,6 +26,20 @@ def power(value: float, digits: int = 3) -> str:
     if not exponent or -1 <= int(exponent) <= 2:
         return f"{value:.{digits}g}"
     return f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}"
+
+
+def percent(share: float) -> str:
+    """Write a share in percent with two digits, and never as 0 or 100 % where it is not.
+
+    >>> percent(0.00123), percent(0.5), percent(0.99996), percent(1e-6), percent(0.0)
+    ('0.12 %', '50 %', '>99.9 %', '<0.01 %', '0 %')
+    """
+    value = 100 * share
+    if 0 < value < 0.01:
+        return "<0.01 %"
+    if 99.95 <= value < 100:
+        return ">99.9 %"
+    return f"{value:.2g} %" if value < 99 else f"{value:.3g} %"
 
 
 def underflow_warning(epsilon: float, dtype: str = "float32") -> str | None:

@@ -33,7 +33,7 @@ from epsgrid.numerics.magnitudes import LayerStatistics, LayerStatus, high_rank,
 from epsgrid.numerics.placement import Placement
 from epsgrid.numerics.series import FRACTIONS, LayerSnapshot, Series, Snapshot
 from epsgrid.observing.adapters import name_of
-from epsgrid.observing.diagnosis import Diagnosis, diagnosis_of, learning_rate_of
+from epsgrid.observing.diagnosis import Diagnosis, diagnose, learning_rate_of
 from epsgrid.observing.layers import Layer
 from epsgrid.observing.observer import Observer
 from epsgrid.observing.reading import Reading, bounds_by_placement, common, far_below, histogram_of, read, threshold_of
@@ -116,7 +116,7 @@ def _diagnosis(observer: Observer, layers: Sequence[_Layer]) -> Diagnosis:
         (part.name, part.kind, histogram, part.placement, part.epsilon, part.learning_rate)
         for part, _, histogram in layers
     )
-    return diagnosis_of(type(observer.optimizer).__name__, observer.step, counted, noisy)
+    return diagnose(type(observer.optimizer).__name__, observer.step, counted, noisy)
 
 
 def _noisy(observer: Observer, layers: Sequence[_Layer]) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from epsgrid.numerics.bounds import EpsilonBounds
 
 NOTHING = "–"
+percent = precision.percent
 
 
 @dataclass(frozen=True)
@@ -128,15 +129,6 @@ def ranges(values: Sequence[float], among: Sequence[float]) -> str:
         else f"{power(among[run[0]])}{' to ' if len(run) > 2 else ', '}{power(among[run[-1]])}"
         for run in runs
     )
-
-
-def percent(fraction: float) -> str:
-    """Write a fraction in percent.
-
-    >>> percent(0.0012), percent(0.5), percent(0.99996)
-    ('0.1 %', '50.0 %', '100.0 %')
-    """
-    return f"{100 * fraction:.1f} %"
 
 
 def interval(low: float, high: float, metric: Metric) -> str:
