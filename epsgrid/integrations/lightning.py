@@ -111,13 +111,7 @@ class EpsilonCallback(_Callback):
 
     def on_train_start(self, trainer: Any, pl_module: torch.nn.Module) -> None:
         """Observe from here on: optimizers exist, and a checkpoint, if any, is loaded."""
-        following, batches = self._following, trainer.num_training_batches
-        following.attach(trainer.optimizers, pl_module, trainer.global_step, trainer.current_epoch)
-        following.accumulate = trainer.accumulate_grad_batches if pl_module.automatic_optimization else 1
-        if isinstance(trainer.train_dataloader, DataLoader):  # all of an epoch, also where it trains on fewer
-            with suppress(TypeError):  # of unknown length
-                batches = max(batches, len(trainer.train_dataloader))
-        following.of = int(batches) if math.isfinite(batches) else None
+        self._following.attach(trainer.optimizers, pl_module, trainer.global_step, trainer.current_epoch)
         self._logged = trainer.global_step
 
     def on_train_batch_end(
@@ -141,10 +135,13 @@ class EpsilonCallback(_Callback):
 
     def on_train_epoch_end(self, trainer: Any, pl_module: torch.nn.Module) -> None:
         """Keep the bounds, once the epochs of the probe are done; this is called where an epoch was cut short, too."""
-        trained, of = self._following.batch or 0, trainer.num_training_batches
+        trained, of, whole = self._following.batch, trainer.num_training_batches, 0
         if trained < of if math.isfinite(of) else trainer.should_stop or 0 <= trainer.max_steps <= trainer.global_step:
             return
-        if trained >= (self._following.of or 0):
+        if isinstance(trainer.train_dataloader, DataLoader):  # all of an epoch, also where it trains on fewer
+            with suppress(TypeError):  # of unknown length
+                whole = len(trainer.train_dataloader)
+        if trained >= whole:
             self._following.batch = 0
         self._log(self._following.end_epoch())
 

@@ -115,8 +115,7 @@ class EpsilonCallback(_Callback):
                 state.log_history[-1].update(row)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Count the batches; warn where the alarm goes."""
-        self._following.batches += args.gradient_accumulation_steps
+        """Warn where the alarm goes."""
         for text in self._following.look():
             if state.is_world_process_zero:
                 logging = import_extra("transformers", "transformers.utils.logging")
@@ -125,17 +124,12 @@ class EpsilonCallback(_Callback):
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, train_dataloader: Any = None, **_: Any) -> None:
         """Keep the bounds, once the epochs of the probe are done; this is called where an epoch was cut short, too."""
-        following = self._following
-        try:
-            following.of = len(train_dataloader)
+        try:  # the trainer adds fractions of an epoch
+            self._following.batch = round(state.epoch * len(train_dataloader)) % len(train_dataloader)
         except TypeError:  # of unknown length: the trainer makes up an epoch of `max_steps`
-            following.of, is_cut = None, control.should_training_stop or control.should_epoch_stop
-            following.batch = None if is_cut else 0
-        else:  # the trainer adds fractions of an epoch
-            following.batch = round(state.epoch * following.of) % following.of
-        following.accumulate = args.gradient_accumulation_steps
-        if following.batch == 0:
-            self._print(state, following.end_epoch())
+            self._following.batch = int(control.should_training_stop or control.should_epoch_stop)
+        if not self._following.batch:
+            self._print(state, self._following.end_epoch())
 
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Keep the bounds of a training that was shorter than the probe, and stop observing."""
