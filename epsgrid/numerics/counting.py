@@ -16,7 +16,6 @@ import torch
 from epsgrid.errors import NoBoundsError
 from epsgrid.numerics.histogram import LogHistogram, key_range
 from epsgrid.numerics.magnitudes import TAIL_FRACTION, LayerStatistics, LayerStatus, high_rank, low_rank
-from epsgrid.numerics.placement import Placement
 from epsgrid.numerics.tables import Counter, chunks, flat
 
 
@@ -90,13 +89,3 @@ def _select(keys: torch.Tensor, rank: int) -> float:
     value_type = torch.float64 if keys.dtype == torch.int64 else torch.float32
     key = int(np.partition(keys.numpy(), rank)[rank])
     return float(torch.tensor(key, dtype=keys.dtype).view(value_type))
-
-
-def exact_damping(values: torch.Tensor, scale: float, placement: Placement, epsilon: float) -> float | None:
-    """Return the mean damping of the moving entries of v, v̂ = v · scale, entry by entry; None where no entry moves."""
-    total, moving = 0.0, 0
-    for part in chunks(flat(values)):
-        kept = part[torch.isfinite(part) & (part > 0)].double()
-        total += float(placement.damping((kept * scale).sqrt().cpu().numpy(), epsilon).sum())
-        moving += len(kept)
-    return total / moving if moving else None

@@ -17,7 +17,7 @@ from epsgrid.numerics.placement import Placement
 from epsgrid.numerics.precision import percent, power
 
 MOSTLY_NOISE = 0.5
-"""Share of rounding noise from which on a layer keeps its ε."""
+"""Share of rounding noise from which on a layer counts as nothing else."""
 
 GroupsBy = Literal["kind", "layer"]
 

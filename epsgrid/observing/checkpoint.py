@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections import UserDict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -60,23 +61,11 @@ _STEPS = ("global_step", "step", "iteration", "iter_num", "steps")
 _EMPTY = "its state is empty: it was saved before the first step, or its optimizer keeps nothing, as plain SGD"
 
 
-class _Entries(Mapping[str, Any]):
+class _Entries(UserDict[str, Any]):
     """One parameter's entry of an optimizer's state; a value is read when it is asked for, and not kept."""
 
-    def __init__(self, entries: Mapping[str, Any]) -> None:
-        self._entries = entries
-
     def __getitem__(self, name: str) -> Any:
-        return loaded(self._entries[name])
-
-    def __contains__(self, name: object) -> bool:  # Mapping's own would read the value
-        return name in self._entries
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._entries)
-
-    def __len__(self) -> int:
-        return len(self._entries)
+        return loaded(self.data[name])
 
 
 @contextmanager

@@ -17,9 +17,9 @@ from dataclasses import dataclass, replace
 
 from epsgrid.numerics.bounds import EpsilonBounds
 from epsgrid.numerics.fits import Exponent, fit_exponent, scaling_error
+from epsgrid.numerics.groups import MOSTLY_NOISE
 from epsgrid.numerics.magnitudes import LayerStatus
 from epsgrid.numerics.statistics import Interval, mean_interval
-from epsgrid.report.trust import MOSTLY
 from epsgrid.selection.cells import Cell, Choice, Difference, difference, read_cells, read_metric
 from epsgrid.selection.formatting import Metric, count
 from epsgrid.selection.load import StoredExperiment, of_trials, parsed_bounds
@@ -193,7 +193,7 @@ def _layer_rows(bounds: Mapping[tuple[int, int], EpsilonBounds], first: EpsilonB
     for layer in first.layers:
         found = measured.get(layer.name, {})
         low, middle, high = (_fitted({place: each[end] for place, each in found.items()}) for end in range(3))
-        is_noise = noise.get(layer.name, 0.0) >= MOSTLY
+        is_noise = noise.get(layer.name, 0.0) >= MOSTLY_NOISE
         rows.append(_MovesRow(layer.name, layer.kind, layer.entries, low, middle, high, is_noise))
     return tuple(rows)
 

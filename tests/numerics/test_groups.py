@@ -7,11 +7,12 @@ import torch
 
 from epsgrid.errors import NoBoundsError
 from epsgrid.numerics.bounds import Reliability, estimate_bounds
-from epsgrid.numerics.counting import exact_damping, measure
+from epsgrid.numerics.counting import measure
 from epsgrid.numerics.damping import NOT_SHORTENED
 from epsgrid.numerics.groups import epsilon_groups
 from epsgrid.numerics.magnitudes import LayerStatistics, LayerStatus
 from epsgrid.numerics.placement import Placement
+from tests.numerics.reference import exact_damping
 
 MODEL = torch.nn.Sequential(torch.nn.Linear(30, 20), torch.nn.BatchNorm1d(20), torch.nn.Linear(20, 5))
 KINDS = {"0.weight": "dense", "0.bias": "bias", "1.weight": "normalisation", "1.bias": "normalisation"}
