@@ -19,7 +19,7 @@ import torch
 from epsgrid.data._torchvision import import_torchvision
 from epsgrid.errors import DataError, EpsgridError, ObservationError
 from epsgrid.numerics.bounds import EpsilonBounds
-from epsgrid.numerics.precision import power
+from epsgrid.numerics.precision import count, power
 from epsgrid.numerics.series import Series
 from epsgrid.observing.adapters import epsilon_in
 from epsgrid.observing.diagnosis import Alarm, Diagnosis
@@ -162,7 +162,7 @@ class Following:
         self.kept = tuple(self.attempt(gathered_bounds, observer) for observer in self.observers)
         ended = self._ended or 0
         self._is_done = ended >= self.probe_epochs
-        when = f"{ended} epoch{'' if ended == 1 else 's'}"
+        when = count(ended, "epoch")
         if self.batch:
             number = ended if epoch is None else epoch
             when = f"within {f'epoch {number + 1}' if number else 'the first epoch'}"

@@ -14,7 +14,7 @@ from typing import Literal
 from epsgrid.numerics.damping import Damping, largest_harmless, total_damping
 from epsgrid.numerics.magnitudes import LayerStatistics
 from epsgrid.numerics.placement import Placement
-from epsgrid.numerics.precision import percent, power
+from epsgrid.numerics.precision import count, percent, power
 
 MOSTLY_NOISE = 0.5
 """Share of rounding noise from which on a layer counts as nothing else."""
@@ -41,7 +41,7 @@ class EpsilonGroup:
 
     def __str__(self) -> str:
         """Return what the proposed ε changes."""
-        layers = f"{self.name}, {len(self.layers)} layer{'s' * (len(self.layers) != 1)}"
+        layers = f"{self.name}, {count(len(self.layers), 'layer')}"
         if self.before is None or self.after is None:
             return f"{layers}: ε stays {power(self.epsilon)}"
         shares = (percent(each.mean) for each in (self.before, self.after))

@@ -1,6 +1,8 @@
-"""Write an ε or a share, and say which ε a type can hold: below its smallest value it is zero, and 0/0 may follow."""
+"""Write an ε, a share, a count or names; and say which ε a type can hold, below whose smallest value it is zero."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 _LIMITS = {
     "float16": (2.0**-14, 2.0**-24),
@@ -40,6 +42,26 @@ def percent(share: float) -> str:
     if 99.95 <= value < 100:
         return ">99.9 %"
     return f"{value:.2g} %" if value < 99 else f"{value:.3g} %"
+
+
+def count(number: int, noun: str) -> str:
+    """Write a count with its noun.
+
+    >>> count(1, "seed"), count(1728, "non-zero entry")
+    ('1 seed', '1,728 non-zero entries')
+    """
+    plural = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
+    return f"{number:,} {noun if number == 1 else plural}"
+
+
+def shortened(names: Sequence[str], shown: int = 3) -> str:
+    """Write the first of several names, and how many more there are.
+
+    >>> shortened(["a", "b", "c", "d", "e"])
+    'a, b, c and 2 more'
+    """
+    hidden = len(names) - shown
+    return ", ".join(names[:shown]) + (f" and {hidden} more" if hidden > 0 else "")
 
 
 def underflow_warning(epsilon: float, dtype: str = "float32") -> str | None:

@@ -18,7 +18,7 @@ from epsgrid.numerics import notebook
 from epsgrid.numerics.damping import Damping, damping_of, largest_harmless, pooled
 from epsgrid.numerics.histogram import LogHistogram
 from epsgrid.numerics.placement import Placement
-from epsgrid.numerics.precision import percent, power
+from epsgrid.numerics.precision import count, percent, power, shortened
 from epsgrid.observing.reading import Reading
 
 SHORTENED, RECOVERED = 0.2, 0.4
@@ -147,9 +147,7 @@ class Diagnosis:
         if findings:
             after.append("Lower ε, or raise the learning rate by 1/steps; see what the loss does.")
         if self.left_out:
-            shown = ", ".join(self.left_out[:_NAMES_IN_A_WARNING])
-            more = len(self.left_out) - _NAMES_IN_A_WARNING
-            after.append(f"Left out as rounding noise: {shown}{f' and {more} more' if more > 0 else ''}.")
+            after.append(f"Left out as rounding noise: {shortened(self.left_out, _NAMES_IN_A_WARNING)}.")
         return before, rows, after
 
 
@@ -249,5 +247,5 @@ class Alarm:
             *(f"{layer}." for layer in new[:_NAMES_IN_A_WARNING]),
         ]
         if (more := len(new) - _NAMES_IN_A_WARNING) > 0:
-            lines.append(f"So it is in {more} more layer{'s' * (more > 1)}.")
+            lines.append(f"So it is in {count(more, 'more layer')}.")
         return "\n  ".join(lines)
