@@ -1,4 +1,4 @@
-"""The modules of the ResNets, `densenet121` and `vit`, and the layers of `gpt`; their `Options` need no torch."""
+"""The modules that models of images are built of, and the layers of `gpt`; their `Options` need no torch."""
 
 from __future__ import annotations
 
@@ -47,6 +47,15 @@ def resnet(blocks: tuple[int, ...], width: int, channels: int, outputs: int) -> 
         before = after
     parts |= {"pool": nn.AdaptiveAvgPool2d(1), "flatten": nn.Flatten(), "dense": nn.Linear(before, outputs)}
     return nn.Sequential(OrderedDict(parts))
+
+
+def dense_head(before: int, width: int, outputs: int, dropout: float) -> list[nn.Module]:
+    """Return three dense layers for what comes flattened, with dropout in front of the first two."""
+    layers: list[nn.Module] = [nn.Flatten()]
+    for _ in range(2):
+        layers += [nn.Dropout(dropout), nn.Linear(before, width), nn.ReLU(inplace=True)]
+        before = width
+    return [*layers, nn.Linear(width, outputs)]
 
 
 class DenseLayer(nn.Module):
