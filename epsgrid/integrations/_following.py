@@ -64,19 +64,6 @@ class Following:
         self._alarms: dict[Observer, Alarm] = {}
         self._pause = 0  # calls of `look` until the next one that looks
 
-    @property
-    def bounds(self) -> EpsilonBounds | None:
-        """The kept bounds of the only optimizer, None until then; an ObservationError where there are several."""
-        if len(self.kept) > 1:
-            raise ObservationError(f"{len(self.kept)} optimizers are observed: their bounds are all_bounds[0], …")
-        return self.kept[0] if self.kept else None
-
-    def diagnosis(self) -> Diagnosis | None:
-        """Diagnose the only optimizer now, None before its first step; ObservationError where there are several."""
-        if len(self.observers) > 1:
-            raise ObservationError(f"{len(self.observers)} optimizers are observed: ask observers[0].diagnosis(), …")
-        return self.observers[0].diagnosis() if self.observers and self.observers[0].step else None
-
     def attach(self, optimizers: Sequence[Any], model: torch.nn.Module, steps: int, epochs: float) -> None:
         """Observe a training's optimizers, or wrappers around them, from now on; a resumed one has `steps` behind it.
 
@@ -224,6 +211,29 @@ class Following:
         if message not in self._warned:
             self._warned.add(message)
             warn_anyway(f"epsgrid: {message}", RuntimeWarning, stacklevel=3)
+
+
+class Asked:
+    """What both callbacks answer."""
+
+    _following: Following
+
+    @property
+    def bounds(self) -> EpsilonBounds | None:
+        """The bounds after `probe_epochs` of the only optimizer, None before; ObservationError with several."""
+        if len(kept := self._following.kept) > 1:
+            raise ObservationError(f"{len(kept)} optimizers are observed: their bounds are all_bounds[0], …")
+        return kept[0] if kept else None
+
+    def diagnosis(self) -> Diagnosis | None:
+        """Say by how much ε shortens the steps of each layer now; None before the first step.
+
+        On a rank of a distributed job that is of what it holds; `distributed.gathered_diagnosis` asks all ranks. Raises
+        ObservationError with several optimizers.
+        """
+        if len(observers := self._following.observers) > 1:
+            raise ObservationError(f"{len(observers)} optimizers are observed: ask observers[0].diagnosis(), …")
+        return observers[0].diagnosis() if observers and observers[0].step else None
 
 
 def _is_unused(observer: Observer) -> bool:

@@ -29,10 +29,10 @@ import torch
 from torch.utils.data import DataLoader
 
 from epsgrid.extras import not_installed
-from epsgrid.integrations._following import Following, repair_torchvision
+from epsgrid.integrations._following import Asked, Following, repair_torchvision
 from epsgrid.numerics.bounds import EpsilonBounds
 from epsgrid.numerics.series import Series
-from epsgrid.observing.diagnosis import Diagnosis, EpsilonWarning
+from epsgrid.observing.diagnosis import EpsilonWarning
 from epsgrid.observing.observer import Observer
 from epsgrid.observing.trackers import Mlflow, Tensorboard
 from epsgrid.streams import warn_anyway
@@ -64,7 +64,7 @@ else:
     _Callback = importlib.import_module(f"{_PACKAGE}.callbacks").Callback
 
 
-class EpsilonCallback(_Callback):
+class EpsilonCallback(Asked, _Callback):
     """Observes the optimizers of `Trainer.fit` and keeps their bounds after the first epoch.
 
     A training that stops before gets the bounds as they are then, which say so, and are measured again when it goes on
@@ -87,11 +87,6 @@ class EpsilonCallback(_Callback):
         self._logged = 0
 
     @property
-    def bounds(self) -> EpsilonBounds | None:
-        """The bounds after `probe_epochs`, None before; an ObservationError with several optimizers (`all_bounds`)."""
-        return self._following.bounds
-
-    @property
     def all_bounds(self) -> tuple[EpsilonBounds | None, ...]:
         """The bounds after `probe_epochs` of each optimizer that can be observed, in the trainer's order."""
         return self._following.kept
@@ -100,14 +95,6 @@ class EpsilonCallback(_Callback):
     def observers(self) -> tuple[Observer, ...]:
         """The observers of the latest fit, with histograms and their trajectory; they answer after it as well."""
         return self._following.observers
-
-    def diagnosis(self) -> Diagnosis | None:
-        """Say by how much ε shortens the steps of each layer now; None before the first step.
-
-        On a rank of a distributed job that is of what it holds; `distributed.gathered_diagnosis` asks all ranks. Raises
-        ObservationError with several optimizers: ask `observers`.
-        """
-        return self._following.diagnosis()
 
     def on_train_start(self, trainer: Any, pl_module: torch.nn.Module) -> None:
         """Observe from here on: optimizers exist, and a checkpoint, if any, is loaded."""

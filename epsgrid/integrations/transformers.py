@@ -21,9 +21,8 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
-from epsgrid.integrations._following import Following, repair_torchvision
-from epsgrid.numerics.bounds import EpsilonBounds
-from epsgrid.observing.diagnosis import Diagnosis, EpsilonWarning
+from epsgrid.integrations._following import Asked, Following, repair_torchvision
+from epsgrid.observing.diagnosis import EpsilonWarning
 from epsgrid.observing.observer import Observer
 from epsgrid.observing.trackers import import_extra
 from epsgrid.streams import print_anyway, warn_anyway
@@ -38,7 +37,7 @@ else:
         """A callback whose state the trainer puts in its checkpoints."""
 
 
-class EpsilonCallback(_Callback):
+class EpsilonCallback(Asked, _Callback):
     """Observes the optimizer of `Trainer.train` and keeps its bounds after the first epoch.
 
     A training that stops before gets the bounds as they are then, which say so, and are measured again when it goes on
@@ -63,21 +62,9 @@ class EpsilonCallback(_Callback):
         self._following = Following(every, probe_epochs, alarm)
 
     @property
-    def bounds(self) -> EpsilonBounds | None:
-        """The bounds after `probe_epochs`; None before."""
-        return self._following.bounds
-
-    @property
     def observer(self) -> Observer | None:
         """The observer of the latest training, with histograms and their trajectory; it answers after it as well."""
         return self._following.observers[0] if self._following.observers else None
-
-    def diagnosis(self) -> Diagnosis | None:
-        """Say by how much ε shortens the steps of each layer now; None before the first step.
-
-        On a rank of a distributed job that is of what it holds; `distributed.gathered_diagnosis` asks all ranks.
-        """
-        return self._following.diagnosis()
 
     def close(self) -> None:
         """Stop observing, if it has begun."""
