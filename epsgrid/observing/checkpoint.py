@@ -303,11 +303,6 @@ def _steps_in(stored: Any, folder: Path) -> float | None:
     return None
 
 
-def _defaults(name: str) -> dict[str, Any]:
-    """Return the options of one of our optimizers, for a group that lacks some."""
-    return optimizers.load(name).Options(name=name).model_dump() if name in plugins.names("optimizers") else {}
-
-
 def _name_of(key: str, group: Mapping[str, Any]) -> str | None:
     """Return the name that a file itself gives a parameter; None where it has only a number."""
     names = group.get("param_names") or group.get("names")
@@ -335,7 +330,9 @@ def _optimizer(
             without.append(str(error))
             continue
         adapter = adapter_called(chosen)
-        full = {**_defaults(chosen.lower()), **group, **given}
+        is_ours = chosen.lower() in plugins.names("optimizers")
+        defaults = optimizers.load(chosen.lower()).Options(name=chosen.lower()).model_dump() if is_ours else {}
+        full = {**defaults, **group, **given}
         full["eps"] = epsilon_in(full)
         if full["eps"] is not None and not 0 <= full["eps"] < math.inf:
             raise ObservationError(f"group {number} has ε = {full['eps']:g}, which is none; --epsilon gives another")
