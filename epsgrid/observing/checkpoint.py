@@ -93,15 +93,14 @@ class CheckpointOptimizer:
     name: str
     layers: tuple[Layer, ...]
     notes: tuple[str, ...]
-    _states: tuple[Mapping[str, Any], ...]
-    _adapters: tuple[Adapter, ...]
+    _stored: tuple[tuple[Mapping[str, Any], Adapter], ...]
 
     def readings(self) -> Iterator[Reading]:
         """Yield v of each layer with its scale, steps, placement and ε; each is read when it is reached.
 
         Raises ObservationError where the file does not have what the optimizer needs, or cannot be read to its end.
         """
-        for layer, state, adapter in zip(self.layers, self._states, self._adapters, strict=True):
+        for layer, (state, adapter) in zip(self.layers, self._stored, strict=True):
             try:
                 with _of_known_form(f"layer {layer.name!r}"):
                     if not float(state["step"]) >= 0:
@@ -122,7 +121,7 @@ class CheckpointOptimizer:
             with _of_known_form(f"layer {reading.layer.name!r}"):
                 found.append((replace(reading, values=None), measure_reading(reading, TAIL_FRACTION)))
         if all(reading.placement is None for reading, _ in found):
-            names = ", ".join(sorted({name for state in self._states for name in state}))
+            names = ", ".join(sorted({name for state, _ in self._stored for name in state}))
             raise ObservationError(f"{self.name} finds no second moment in the state, whose entries are {names}")
         return tuple(found)
 
@@ -320,7 +319,8 @@ def _optimizer(
     shapes = [[layer_shape(plain_state(stored.state[key])) for key in keys] for keys in members]
     names = names_by_order(shapes, models)
     layers: list[Layer] = []
-    states, adapters, called, without = [], [], [], []
+    stored_of: list[tuple[_Entries, Adapter]] = []
+    called, without = [], []
     for number, (group, keys) in enumerate(zip(groups, members, strict=True)):
         if not keys:
             continue
@@ -346,12 +346,12 @@ def _optimizer(
                 layer_name = f"group {number}, parameter {group['params'].index(key)}"
             parameter = torch.empty(shape, device="meta", requires_grad=True)
             layers.append(Layer(layer_name, parameter, full, kind_of_name(layer_name, len(shape))))
-            states.append(_Entries(entries))
-            adapters.append(adapter)
+            stored_of.append((_Entries(entries), adapter))
     if not layers:
         raise ObservationError("; ".join(without) or _EMPTY)
     notes += [f"a group is left out: {reason}" for reason in without]
-    if all(loaded(state["step"]) == math.inf for state in states):
+    states = [state for state, _ in stored_of]
+    if all(state["step"] == math.inf for state in states):
         notes.append("the steps taken are not in the file: v is taken as it is, without bias correction")
     assumed = (layers[0].group or {}).get("betas")
     if assumed and not any("betas" in each for each in (given, *groups)):
@@ -361,5 +361,5 @@ def _optimizer(
     if any("qmap2" in state or "qmap1" in state for state in states):
         notes.append("the state is of 8 bits: v has at most 256 values in a block, and the smallest of them are zero")
     return CheckpointOptimizer(
-        stored.where, " and ".join(dict.fromkeys(called)), tuple(layers), tuple(notes), tuple(states), tuple(adapters)
+        stored.where, " and ".join(dict.fromkeys(called)), tuple(layers), tuple(notes), tuple(stored_of)
     )

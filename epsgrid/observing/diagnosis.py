@@ -10,7 +10,7 @@ times higher. `scripts/calibrate_alarm.py` tried the thresholds on trainings.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -180,15 +180,7 @@ def diagnose(
 def as_read(reading: Reading, histogram: LogHistogram | None) -> tuple[Any, ...]:
     """Return the arguments of `diagnose_layer` for a layer that was read and counted."""
     layer = reading.layer
-    return layer.name, layer.kind, histogram, reading.placement, reading.epsilon, learning_rate_of(layer.group)
-
-
-def learning_rate_of(group: Mapping[str, Any] | None) -> float | None:
-    """Return the learning rate of a parameter group; None where it has none, or one that is no number."""
-    try:
-        return None if group is None else float(group["lr"])
-    except (KeyError, TypeError, ValueError, RuntimeError):  # the last is of a tensor of several
-        return None
+    return layer.name, layer.kind, histogram, reading.placement, reading.epsilon, reading.learning_rate
 
 
 def diagnose_layer(

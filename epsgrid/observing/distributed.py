@@ -33,7 +33,7 @@ from epsgrid.numerics.magnitudes import LayerStatistics, LayerStatus, high_rank,
 from epsgrid.numerics.placement import Placement
 from epsgrid.numerics.series import FRACTIONS, LayerSnapshot, Series, Snapshot
 from epsgrid.observing.adapters import name_of
-from epsgrid.observing.diagnosis import Diagnosis, diagnose, learning_rate_of
+from epsgrid.observing.diagnosis import Diagnosis, diagnose
 from epsgrid.observing.layers import Layer
 from epsgrid.observing.observer import Observer
 from epsgrid.observing.reading import Reading, bounds_by_placement, common, far_below, histogram_of, read, threshold_of
@@ -197,7 +197,7 @@ def _part_of(reading: Reading) -> tuple[_Part, torch.Tensor, torch.Tensor]:
     table = _table(histogram_of(reading))
     digest = hashlib.sha256(table.numpy().tobytes()).hexdigest()
     found = (place, reading.placement, reading.scale, values.dtype == torch.float64, digest, reading.epsilon)
-    return _Part(layer.name, part.shape, part.kind, part.status, *found, learning_rate_of(layer.group)), values, table
+    return _Part(layer.name, part.shape, part.kind, part.status, *found, reading.learning_rate), values, table
 
 
 def _place(layer: Layer) -> tuple[int, ...] | None:

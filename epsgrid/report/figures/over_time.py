@@ -64,14 +64,6 @@ def dampings_of(series: Series, snapshot: Snapshot, placement: Placement | None)
     return {name: damping for name, damping in found.items() if damping is not None}
 
 
-def kinds_of(series: Series) -> dict[str, tuple[int, ...]]:
-    """Return the indices of the layers of each kind; kinds in the order in which the model has them."""
-    return {
-        kind: tuple(index for index, other in enumerate(series.kinds) if other == kind)
-        for kind in dict.fromkeys(series.kinds)
-    }
-
-
 def drift(series: Series, bounds: EpsilonBounds | None) -> tuple[_Drift, ...]:
     """Return how the bounds moved: one row per snapshot in which a layer is measured.
 
