@@ -213,7 +213,7 @@ class Following:
             warn_anyway(f"epsgrid: {message}", RuntimeWarning, stacklevel=3)
 
 
-class Asked:
+class BoundsAndDiagnosis:
     """What both callbacks answer."""
 
     _following: Following

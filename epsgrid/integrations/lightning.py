@@ -29,7 +29,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from epsgrid.extras import not_installed
-from epsgrid.integrations._following import Asked, Following, repair_torchvision
+from epsgrid.integrations._following import BoundsAndDiagnosis, Following, repair_torchvision
 from epsgrid.numerics.bounds import EpsilonBounds
 from epsgrid.numerics.series import Series
 from epsgrid.observing.diagnosis import EpsilonWarning
@@ -64,7 +64,7 @@ else:
     _Callback = importlib.import_module(f"{_PACKAGE}.callbacks").Callback
 
 
-class EpsilonCallback(Asked, _Callback):
+class EpsilonCallback(BoundsAndDiagnosis, _Callback):
     """Observes the optimizers of `Trainer.fit` and keeps their bounds after the first epoch.
 
     A training that stops before gets the bounds as they are then, which say so, and are measured again when it goes on

@@ -21,7 +21,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
-from epsgrid.integrations._following import Asked, Following, repair_torchvision
+from epsgrid.integrations._following import BoundsAndDiagnosis, Following, repair_torchvision
 from epsgrid.observing.diagnosis import EpsilonWarning
 from epsgrid.observing.observer import Observer
 from epsgrid.observing.trackers import import_extra
@@ -37,7 +37,7 @@ else:
         """A callback whose state the trainer puts in its checkpoints."""
 
 
-class EpsilonCallback(Asked, _Callback):
+class EpsilonCallback(BoundsAndDiagnosis, _Callback):
     """Observes the optimizer of `Trainer.train` and keeps its bounds after the first epoch.
 
     A training that stops before gets the bounds as they are then, which say so, and are measured again when it goes on

@@ -39,7 +39,7 @@ from epsgrid.observing.checkpoint_state import (
     plain_state,
     stored_states,
 )
-from epsgrid.observing.diagnosis import Diagnosis, as_read, diagnose
+from epsgrid.observing.diagnosis import Diagnosis, arguments_of, diagnose
 from epsgrid.observing.kinds import kind_of_name
 from epsgrid.observing.layers import Layer
 from epsgrid.observing.reading import (
@@ -162,7 +162,7 @@ class CheckpointOptimizer:
 
         It has no layers where the file has no ε.
         """
-        layers = (as_read(reading, each.histogram) for reading, each in self.measured)
+        layers = (arguments_of(reading, each.histogram) for reading, each in self.measured)
         return diagnose(self.name, self.step or 0, layers, sorted(self.noisy()))
 
     def histograms(self) -> dict[str, LogHistogram]:

@@ -167,7 +167,7 @@ def diagnose(
 ) -> Diagnosis:
     """Diagnose layers, each given as the arguments of `diagnose_layer`, but for those left out or with None among them.
 
-    `optimizer` is its name. A learning rate may be None; see `as_read`.
+    `optimizer` is its name. A learning rate may be None; see `arguments_of`.
     """
     found = (
         diagnose_layer(name, kind, histogram, placement, epsilon, rate)
@@ -177,7 +177,7 @@ def diagnose(
     return Diagnosis(optimizer, step, tuple(each for each in found if each is not None), tuple(left_out))
 
 
-def as_read(reading: Reading, histogram: LogHistogram | None) -> tuple[Any, ...]:
+def arguments_of(reading: Reading, histogram: LogHistogram | None) -> tuple[Any, ...]:
     """Return the arguments of `diagnose_layer` for a layer that was read and counted."""
     layer = reading.layer
     return layer.name, layer.kind, histogram, reading.placement, reading.epsilon, reading.learning_rate
