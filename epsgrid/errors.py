@@ -30,6 +30,11 @@ def is_for_memory(error: BaseException) -> bool:
     return is_named or any(words in str(error) for words in _NO_MEMORY)
 
 
+def in_a_line(error: BaseException) -> str:
+    """Return an error's type and the first line of its message."""
+    return f"{type(error).__name__}: {error}".splitlines()[0]
+
+
 class EpsgridError(Exception):
     """Base of every error that a user can cause; `exit_code` is what the command line ends with."""
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import math
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -20,7 +19,7 @@ import torch
 from epsgrid.data._torchvision import import_torchvision
 from epsgrid.errors import DataError, EpsgridError, ObservationError
 from epsgrid.numerics.bounds import EpsilonBounds
-from epsgrid.numerics.precision import power
+from epsgrid.numerics.precision import count, power
 from epsgrid.numerics.series import Series
 from epsgrid.observing.adapters import epsilon_in
 from epsgrid.observing.diagnosis import Alarm, Diagnosis
@@ -47,8 +46,8 @@ class Following:
     `kept` are the bounds after `probe_epochs`, of each observer; None where there are none. Empty until then. Those of
     a training that stopped before are kept until it goes on to the end of so many whole epochs.
 
-    The callback sets `batch`, how many of the present epoch have been trained, and `of`, how many an epoch has, None if
-    unknown; and `accumulate`, how many make a step. It adds to `batches`, those of all epochs whose gradients v holds.
+    `batch` is how many of the present epoch have been trained, 0 at its end; a callback that does not count them by
+    `count_batch` sets it.
     """
 
     def __init__(self, every: int, probe_epochs: int, alarm: bool) -> None:
@@ -56,29 +55,14 @@ class Following:
         self.every, self.probe_epochs, self.alarm = every, probe_epochs, alarm
         self.observers: tuple[Observer, ...] = ()
         self.kept: tuple[EpsilonBounds | None, ...] = ()
-        self.batch: int | None = 0
-        self.of: int | None = None
-        self.batches, self.accumulate = 0, 1
-        self._is_open = self._is_fresh = self._is_probing = self._is_whole = False
-        self._ended = 0  # whole epochs that v holds
-        self._misses_some = False  # v began within the present epoch
-        self._steps: list[int] | None = None  # of each observer, where the training's beginning is known
+        self.batch = 0
+        self._is_done = False  # the probe's epochs are over
+        self._ended: int | None = None  # whole epochs that v holds; not known of a training that began elsewhere
+        self._misses_some: bool | None = False  # v began within the present epoch; None until its first batch tells
+        self._steps: list[int] = []  # of each observer, from a checkpoint
         self._warned: set[str] = set()
         self._alarms: dict[Observer, Alarm] = {}
-        self._next_look = 0  # in batches
-
-    @property
-    def bounds(self) -> EpsilonBounds | None:
-        """The kept bounds of the only optimizer, None until then; an ObservationError where there are several."""
-        if len(self.kept) > 1:
-            raise ObservationError(f"{len(self.kept)} optimizers are observed: their bounds are all_bounds[0], …")
-        return self.kept[0] if self.kept else None
-
-    def diagnosis(self) -> Diagnosis | None:
-        """Diagnose the only optimizer now, None before its first step; ObservationError where there are several."""
-        if len(self.observers) > 1:
-            raise ObservationError(f"{len(self.observers)} optimizers are observed: ask observers[0].diagnosis(), …")
-        return self.observers[0].diagnosis() if self.observers and self.observers[0].step else None
+        self._pause = 0  # calls of `look` until the next one that looks
 
     def attach(self, optimizers: Sequence[Any], model: torch.nn.Module, steps: int, epochs: float) -> None:
         """Observe a training's optimizers, or wrappers around them, from now on; a resumed one has `steps` behind it.
@@ -90,8 +74,7 @@ class Following:
         """
         self.detach()
         if not steps:
-            self.kept, self._is_whole, self._steps = (), False, []
-            self._ended, self.batches, self._misses_some = 0, 0, False
+            self.kept, self._is_done, self._ended, self._misses_some = (), False, 0, False
         observers, problems = [], []
         for optimizer in optimizers:
             try:
@@ -102,40 +85,36 @@ class Following:
             raise ObservationError(problems[0] if problems else "this training has no optimizer to observe")
         for problem in problems:
             self._warn(problem)
-        self.observers, self._is_open = tuple(observers), True
-        if self._steps is None:  # neither this callback nor a checkpoint has seen the beginning
-            self._ended = int(epochs)
-        self._is_probing = not self._is_whole and (bool(self.kept) or self._ended < self.probe_epochs or not steps)
-        self._is_fresh = all(map(_is_unused, observers))
-        if self._is_fresh:
-            self._ended, self.batches, self._misses_some = 0, 0, epochs % 1 > 0
+        self.observers = tuple(observers)
+        self._ended = int(epochs) if self._ended is None else self._ended
+        self._is_done |= bool(steps) and not self.kept and self._ended >= self.probe_epochs
+        if all(map(_is_unused, observers)):
+            self._ended, self._misses_some = 0, epochs % 1 > 0 or None
         else:  # a resumed training counts on
-            counts = [steps] if len(observers) == 1 else self._steps or []
-            for observer, count in zip(observers, counts, strict=False):
+            for observer, count in zip(observers, [steps] if len(observers) == 1 else self._steps, strict=False):
                 observer.step = count
         self._steps = []
         self._alarms = {observer: Alarm(observer.step) for observer in observers if self.alarm}
-        self._next_look = self.batches
+        self._pause = 0
 
     def detach(self) -> None:
         """Stop observing, if it has begun."""
-        if self._is_open:
-            self._is_open = False
-            for observer in self.observers:
-                observer.close()
+        for observer in self.observers:
+            observer.close()
 
     def count_batch(self, index: int) -> None:
         """Count a trained batch, `index` of its epoch."""
-        if self._is_fresh:
-            self._is_fresh, self._misses_some = False, index > 0
-        self.batches, self.batch = self.batches + 1, index + 1
+        if self._misses_some is None:
+            self._misses_some = index > 0
+        self.batch = index + 1
 
     def look(self) -> list[str]:
         """Look for steps that ε shortens where that is due; return what is to be warned of.
 
         In a distributed job this is a collective over all ranks.
         """
-        if not self._is_open or self.batches < self._next_look:
+        self._pause -= 1
+        if self._pause > 0:
             return []
         texts, missing = [], []
         for observer, alarm in list(self._alarms.items()):
@@ -147,7 +126,7 @@ class Following:
                 texts.append(alarm.look(diagnosis))
             missing.append(alarm.next_look - observer.step)
         # A step takes a batch or more. Where a scaler skips steps on a device, asking for their number waits for it.
-        self._next_look = self.batches + max(1, min(missing)) if missing else sys.maxsize
+        self._pause = max(1, min(missing)) if missing else sys.maxsize
         return [text for text in texts if text is not None]
 
     def end_epoch(self) -> list[str]:
@@ -155,8 +134,8 @@ class Following:
 
         Returns lines to print; in a distributed job this is a collective over all ranks.
         """
-        epoch, self._ended = self._ended, self._ended + (not self._misses_some)
-        self._misses_some = False
+        epoch = self._ended or 0
+        self._ended, self._misses_some = epoch + (not self._misses_some), False
         return self.keep_bounds(epoch) if self._ended >= self.probe_epochs else []
 
     def keep_bounds(self, epoch: int | None = None) -> list[str]:
@@ -165,27 +144,17 @@ class Following:
         `epoch` is the number of the present one, from 0, where it has just been counted. A training resumed beyond
         `probe_epochs` keeps none. In a distributed job this is a collective over all ranks.
         """
-        if not self._is_probing or not any(observer.step for observer in self.observers):
+        if self._is_done or not any(observer.step for observer in self.observers):
             return []
         self.kept = tuple(self.attempt(gathered_bounds, observer) for observer in self.observers)
-        epoch = self._ended if epoch is None else epoch
-        self._is_probing, self._is_whole = False, self._ended >= self.probe_epochs
+        ended = self._ended or 0
+        self._is_done = ended >= self.probe_epochs
+        when = count(ended, "epoch")
+        if self.batch:
+            number = ended if epoch is None else epoch
+            when = f"within {f'epoch {number + 1}' if number else 'the first epoch'}"
         found = zip(self.observers, self.kept, strict=True)
-        return [_describe(each, bounds, self._when(each.step, epoch)) for each, bounds in found if bounds is not None]
-
-    def _when(self, steps: int, epoch: int) -> str:
-        """Return how many steps and epochs an optimizer has taken."""
-        if self.batch == 0:
-            epochs: float = self._ended
-            if self.of and abs(self.batches - epochs * self.of) > self.accumulate:  # epochs that were cut short
-                epochs = self.batches / self.of
-            return f"{steps} steps, {epochs:.3g} epoch{'' if epochs == 1 else 's'}"
-        name = f"epoch {epoch + 1}" if epoch else "the first epoch"
-        if self.batch is None or self.of is None:
-            return f"{steps} steps, within {name}"
-        if not epoch and steps == self.batch // self.accumulate:
-            return f"{steps} of {math.ceil(self.of / self.accumulate)} steps of {name}"
-        return f"{steps} steps, {self.batch} of {self.of} batches of {name}"
+        return [_describe(each, bounds, f"{each.step} steps, {when}") for each, bounds in found if bounds is not None]
 
     def series(self, step: int, epoch: float | None) -> list[tuple[str, Series, dict[str, float]]]:
         """Count now; return of each optimizer the prefix of its names, a series of one snapshot at `step`, and scalars.
@@ -193,7 +162,7 @@ class Following:
         In a distributed job this is a collective over all ranks.
         """
         found = []
-        for number, observer in enumerate(self.observers if self._is_open else ()):
+        for number, observer in enumerate(self.observers):
             look = self.attempt(gathered_look, observer, epoch) if observer.step else None
             if look is not None:
                 series, diagnosis = look
@@ -209,10 +178,9 @@ class Following:
             {
                 "version": _VERSION,
                 "kept": [bounds and bounds.to_json() for bounds in self.kept],
-                "whole": self._is_whole,
+                "whole": self._is_done,
                 "ended": self._ended,
-                "misses_some": self._misses_some,
-                "batches": self.batches,
+                "misses_some": bool(self._misses_some),
                 "steps": [observer.step for observer in self.observers],
             }
         )
@@ -222,10 +190,11 @@ class Following:
         try:
             held = json.loads(text)
             self.kept = tuple(bounds and EpsilonBounds.from_json(bounds) for bounds in held["kept"])
-            self._is_whole = bool(held.get("whole", self.kept))
+            self._is_done = bool(held.get("whole", self.kept))
             if "steps" in held:  # not in those of earlier versions
-                self._ended, self._misses_some = int(held["ended"]), bool(held["misses_some"])
-                self.batches, self._steps = int(held["batches"]), list(held["steps"])
+                self._ended = None if held["ended"] is None else int(held["ended"])
+                self._misses_some = bool(held["misses_some"])
+                self._steps = list(held["steps"])
         except (AttributeError, EpsgridError, KeyError, TypeError, ValueError) as error:
             self._warn(f"the bounds in the checkpoint cannot be read and are measured again if need be: {error}")
 
@@ -242,6 +211,29 @@ class Following:
         if message not in self._warned:
             self._warned.add(message)
             warn_anyway(f"epsgrid: {message}", RuntimeWarning, stacklevel=3)
+
+
+class BoundsAndDiagnosis:
+    """What both callbacks answer."""
+
+    _following: Following
+
+    @property
+    def bounds(self) -> EpsilonBounds | None:
+        """The bounds after `probe_epochs` of the only optimizer, None before; ObservationError with several."""
+        if len(kept := self._following.kept) > 1:
+            raise ObservationError(f"{len(kept)} optimizers are observed: their bounds are all_bounds[0], …")
+        return kept[0] if kept else None
+
+    def diagnosis(self) -> Diagnosis | None:
+        """Say by how much ε shortens the steps of each layer now; None before the first step.
+
+        On a rank of a distributed job that is of what it holds; `distributed.gathered_diagnosis` asks all ranks. Raises
+        ObservationError with several optimizers.
+        """
+        if len(observers := self._following.observers) > 1:
+            raise ObservationError(f"{len(observers)} optimizers are observed: ask observers[0].diagnosis(), …")
+        return observers[0].diagnosis() if observers and observers[0].step else None
 
 
 def _is_unused(observer: Observer) -> bool:

@@ -29,10 +29,10 @@ import torch
 from torch.utils.data import DataLoader
 
 from epsgrid.extras import not_installed
-from epsgrid.integrations._following import Following, repair_torchvision
+from epsgrid.integrations._following import BoundsAndDiagnosis, Following, repair_torchvision
 from epsgrid.numerics.bounds import EpsilonBounds
 from epsgrid.numerics.series import Series
-from epsgrid.observing.diagnosis import Diagnosis, EpsilonWarning
+from epsgrid.observing.diagnosis import EpsilonWarning
 from epsgrid.observing.observer import Observer
 from epsgrid.observing.trackers import Mlflow, Tensorboard
 from epsgrid.streams import warn_anyway
@@ -64,7 +64,7 @@ else:
     _Callback = importlib.import_module(f"{_PACKAGE}.callbacks").Callback
 
 
-class EpsilonCallback(_Callback):
+class EpsilonCallback(BoundsAndDiagnosis, _Callback):
     """Observes the optimizers of `Trainer.fit` and keeps their bounds after the first epoch.
 
     A training that stops before gets the bounds as they are then, which say so, and are measured again when it goes on
@@ -87,11 +87,6 @@ class EpsilonCallback(_Callback):
         self._logged = 0
 
     @property
-    def bounds(self) -> EpsilonBounds | None:
-        """The bounds after `probe_epochs`, None before; an ObservationError with several optimizers (`all_bounds`)."""
-        return self._following.bounds
-
-    @property
     def all_bounds(self) -> tuple[EpsilonBounds | None, ...]:
         """The bounds after `probe_epochs` of each optimizer that can be observed, in the trainer's order."""
         return self._following.kept
@@ -101,23 +96,9 @@ class EpsilonCallback(_Callback):
         """The observers of the latest fit, with histograms and their trajectory; they answer after it as well."""
         return self._following.observers
 
-    def diagnosis(self) -> Diagnosis | None:
-        """Say by how much ε shortens the steps of each layer now; None before the first step.
-
-        On a rank of a distributed job that is of what it holds; `distributed.gathered_diagnosis` asks all ranks. Raises
-        ObservationError with several optimizers: ask `observers`.
-        """
-        return self._following.diagnosis()
-
     def on_train_start(self, trainer: Any, pl_module: torch.nn.Module) -> None:
         """Observe from here on: optimizers exist, and a checkpoint, if any, is loaded."""
-        following, batches = self._following, trainer.num_training_batches
-        following.attach(trainer.optimizers, pl_module, trainer.global_step, trainer.current_epoch)
-        following.accumulate = trainer.accumulate_grad_batches if pl_module.automatic_optimization else 1
-        if isinstance(trainer.train_dataloader, DataLoader):  # all of an epoch, also where it trains on fewer
-            with suppress(TypeError):  # of unknown length
-                batches = max(batches, len(trainer.train_dataloader))
-        following.of = int(batches) if math.isfinite(batches) else None
+        self._following.attach(trainer.optimizers, pl_module, trainer.global_step, trainer.current_epoch)
         self._logged = trainer.global_step
 
     def on_train_batch_end(
@@ -141,10 +122,13 @@ class EpsilonCallback(_Callback):
 
     def on_train_epoch_end(self, trainer: Any, pl_module: torch.nn.Module) -> None:
         """Keep the bounds, once the epochs of the probe are done; this is called where an epoch was cut short, too."""
-        trained, of = self._following.batch or 0, trainer.num_training_batches
+        trained, of, whole = self._following.batch, trainer.num_training_batches, 0
         if trained < of if math.isfinite(of) else trainer.should_stop or 0 <= trainer.max_steps <= trainer.global_step:
             return
-        if trained >= (self._following.of or 0):
+        if isinstance(trainer.train_dataloader, DataLoader):  # all of an epoch, also where it trains on fewer
+            with suppress(TypeError):  # of unknown length
+                whole = len(trainer.train_dataloader)
+        if trained >= whole:
             self._following.batch = 0
         self._log(self._following.end_epoch())
 

@@ -21,9 +21,8 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
-from epsgrid.integrations._following import Following, repair_torchvision
-from epsgrid.numerics.bounds import EpsilonBounds
-from epsgrid.observing.diagnosis import Diagnosis, EpsilonWarning
+from epsgrid.integrations._following import BoundsAndDiagnosis, Following, repair_torchvision
+from epsgrid.observing.diagnosis import EpsilonWarning
 from epsgrid.observing.observer import Observer
 from epsgrid.observing.trackers import import_extra
 from epsgrid.streams import print_anyway, warn_anyway
@@ -38,7 +37,7 @@ else:
         """A callback whose state the trainer puts in its checkpoints."""
 
 
-class EpsilonCallback(_Callback):
+class EpsilonCallback(BoundsAndDiagnosis, _Callback):
     """Observes the optimizer of `Trainer.train` and keeps its bounds after the first epoch.
 
     A training that stops before gets the bounds as they are then, which say so, and are measured again when it goes on
@@ -63,21 +62,9 @@ class EpsilonCallback(_Callback):
         self._following = Following(every, probe_epochs, alarm)
 
     @property
-    def bounds(self) -> EpsilonBounds | None:
-        """The bounds after `probe_epochs`; None before."""
-        return self._following.bounds
-
-    @property
     def observer(self) -> Observer | None:
         """The observer of the latest training, with histograms and their trajectory; it answers after it as well."""
         return self._following.observers[0] if self._following.observers else None
-
-    def diagnosis(self) -> Diagnosis | None:
-        """Say by how much ε shortens the steps of each layer now; None before the first step.
-
-        On a rank of a distributed job that is of what it holds; `distributed.gathered_diagnosis` asks all ranks.
-        """
-        return self._following.diagnosis()
 
     def close(self) -> None:
         """Stop observing, if it has begun."""
@@ -115,8 +102,7 @@ class EpsilonCallback(_Callback):
                 state.log_history[-1].update(row)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Count the batches; warn where the alarm goes."""
-        self._following.batches += args.gradient_accumulation_steps
+        """Warn where the alarm goes."""
         for text in self._following.look():
             if state.is_world_process_zero:
                 logging = import_extra("transformers", "transformers.utils.logging")
@@ -125,17 +111,12 @@ class EpsilonCallback(_Callback):
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, train_dataloader: Any = None, **_: Any) -> None:
         """Keep the bounds, once the epochs of the probe are done; this is called where an epoch was cut short, too."""
-        following = self._following
-        try:
-            following.of = len(train_dataloader)
+        try:  # the trainer adds fractions of an epoch
+            self._following.batch = round(state.epoch * len(train_dataloader)) % len(train_dataloader)
         except TypeError:  # of unknown length: the trainer makes up an epoch of `max_steps`
-            following.of, is_cut = None, control.should_training_stop or control.should_epoch_stop
-            following.batch = None if is_cut else 0
-        else:  # the trainer adds fractions of an epoch
-            following.batch = round(state.epoch * following.of) % following.of
-        following.accumulate = args.gradient_accumulation_steps
-        if following.batch == 0:
-            self._print(state, following.end_epoch())
+            self._following.batch = int(control.should_training_stop or control.should_epoch_stop)
+        if not self._following.batch:
+            self._print(state, self._following.end_epoch())
 
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Keep the bounds of a training that was shorter than the probe, and stop observing."""

@@ -21,6 +21,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from epsgrid.models._vision import PreNormLayer
+
 State = tuple[torch.Tensor, ...]
 
 
@@ -223,26 +225,6 @@ def _turned(x: torch.Tensor) -> torch.Tensor:
     return torch.cat((one * cos - other * sin, one * sin + other * cos), dim=-1)
 
 
-class _GptLayer(nn.Module):
-    """Attention, then two dense layers, each with a norm before and a residual connection around."""
-
-    def __init__(self, options: Any, scale: float) -> None:
-        super().__init__()
-        width = options.width
-        self.norm1 = nn.LayerNorm(width, bias=False)
-        self.attention = _CausalAttention(width, options.heads, scale)
-        self.norm2 = nn.LayerNorm(width, bias=False)
-        self.dense1 = nn.Linear(width, 4 * width, bias=False)
-        self.dense2 = nn.Linear(4 * width, width, bias=False)
-        self.dropout = nn.Dropout(options.dropout)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(T, B, E) → (T, B, E)."""
-        x = x + self.dropout(self.attention(self.norm1(x)))
-        change: torch.Tensor = self.dropout(self.dense2(F.gelu(self.dense1(self.norm2(x)))))
-        return x + change
-
-
 class Gpt(nn.Module):
     """The model of `gpt`; `options` are those of that file, whose table of initial weights this follows."""
 
@@ -254,7 +236,8 @@ class Gpt(nn.Module):
         scale = 8 / per_head if is_mup else per_head**-0.5
         self.embedding = nn.Embedding(words, width)
         self.dropout = nn.Dropout(options.dropout)
-        self.layers = nn.Sequential(*(_GptLayer(options, scale) for _ in range(options.layers)))
+        attentions = (_CausalAttention(width, options.heads, scale) for _ in range(options.layers))
+        self.layers = nn.Sequential(*(PreNormLayer(width, each, options.dropout, bias=False) for each in attentions))
         self.norm = nn.LayerNorm(width, bias=False)
         self.decoder = nn.Linear(width, words, bias=False)
         nn.init.normal_(self.embedding.weight, std=0.02)

@@ -1,4 +1,4 @@
-"""The modules of the ResNets, `densenet121` and `vit`; their `Options` are in those files, to be read without torch."""
+"""The modules that models of images are built of, and the layers of `gpt`; their `Options` need no torch."""
 
 from __future__ import annotations
 
@@ -49,6 +49,15 @@ def resnet(blocks: tuple[int, ...], width: int, channels: int, outputs: int) -> 
     return nn.Sequential(OrderedDict(parts))
 
 
+def dense_head(before: int, width: int, outputs: int, dropout: float) -> list[nn.Module]:
+    """Return three dense layers for what comes flattened, with dropout in front of the first two."""
+    layers: list[nn.Module] = [nn.Flatten()]
+    for _ in range(2):
+        layers += [nn.Dropout(dropout), nn.Linear(before, width), nn.ReLU(inplace=True)]
+        before = width
+    return [*layers, nn.Linear(width, outputs)]
+
+
 class DenseLayer(nn.Module):
     """Add `growth` channels, computed from all that come in through a 1×1 and a 3×3 convolution."""
 
@@ -85,20 +94,20 @@ class _Attention(nn.Module):
         return result
 
 
-class _Layer(nn.Module):
+class PreNormLayer(nn.Module):
     """Attention, then two dense layers, each with a norm before and a residual connection around."""
 
-    def __init__(self, width: int, heads: int, dropout: float) -> None:
+    def __init__(self, width: int, attention: nn.Module, dropout: float, *, bias: bool = True) -> None:
         super().__init__()
-        self.norm1 = nn.LayerNorm(width)
-        self.attention = _Attention(width, heads)
-        self.norm2 = nn.LayerNorm(width)
-        self.dense1 = nn.Linear(width, 4 * width)
-        self.dense2 = nn.Linear(4 * width, width)
+        self.norm1 = nn.LayerNorm(width, bias=bias)
+        self.attention = attention
+        self.norm2 = nn.LayerNorm(width, bias=bias)
+        self.dense1 = nn.Linear(width, 4 * width, bias=bias)
+        self.dense2 = nn.Linear(4 * width, width, bias=bias)
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(b, n, d) → (b, n, d)."""
+        """(…, …, width) → the same."""
         x = x + self.dropout(self.attention(self.norm1(x)))
         change: torch.Tensor = self.dropout(self.dense2(F.gelu(self.dense1(self.norm2(x)))))
         return x + change
@@ -113,7 +122,8 @@ class VisionTransformer(nn.Module):
         self.patches = nn.Conv2d(channels, width, kernel_size=options.patch, stride=options.patch)
         self.positions = nn.Parameter(torch.empty(patches, width))
         self.dropout = nn.Dropout(dropout)
-        self.layers = nn.Sequential(*(_Layer(width, options.heads, dropout) for _ in range(options.depth)))
+        attentions = (_Attention(width, options.heads) for _ in range(options.depth))
+        self.layers = nn.Sequential(*(PreNormLayer(width, each, dropout) for each in attentions))
         self.norm = nn.LayerNorm(width)
         self.dense = nn.Linear(width, outputs)
         nn.init.trunc_normal_(self.positions, std=_SD, a=-2 * _SD, b=2 * _SD)

@@ -22,6 +22,8 @@ from epsgrid.spec.model import ModelOptions, Share
 if TYPE_CHECKING:
     import torch
 
+_CONVOLUTIONS = ((64, 2, True), (192, 1, True), (384, 1, False), (256, 1, False), (256, 1, True))
+"""Width and stride of each, and whether a pool follows it."""
 _SMALLEST = 15
 
 
@@ -36,29 +38,14 @@ def build(options: Options, inputs: tuple[int, ...], outputs: int) -> torch.nn.M
     """Build AlexNet for images of at least 15×15 pixels."""
     from torch import nn
 
-    channels, height, width = require_images("alexnet", inputs, smallest=_SMALLEST)
+    from epsgrid.models._vision import dense_head
+
+    before, height, width = require_images("alexnet", inputs, smallest=_SMALLEST)
+    layers: list[nn.Module] = []
+    for after, stride, has_pool in _CONVOLUTIONS:
+        layers += [nn.Conv2d(before, after, kernel_size=3, stride=stride, padding=1), nn.ReLU(inplace=True)]
+        layers += [nn.MaxPool2d(2)] if has_pool else []
+        before = after
     # the stride of 2 rounds up, three pools round down
     rows, columns = ((pixels + 1) // 2 // 8 for pixels in (height, width))
-    return nn.Sequential(
-        nn.Conv2d(channels, 64, kernel_size=3, stride=2, padding=1),
-        nn.ReLU(inplace=True),
-        nn.MaxPool2d(2),
-        nn.Conv2d(64, 192, kernel_size=3, padding=1),
-        nn.ReLU(inplace=True),
-        nn.MaxPool2d(2),
-        nn.Conv2d(192, 384, kernel_size=3, padding=1),
-        nn.ReLU(inplace=True),
-        nn.Conv2d(384, 256, kernel_size=3, padding=1),
-        nn.ReLU(inplace=True),
-        nn.Conv2d(256, 256, kernel_size=3, padding=1),
-        nn.ReLU(inplace=True),
-        nn.MaxPool2d(2),
-        nn.Flatten(),
-        nn.Dropout(options.dropout),
-        nn.Linear(256 * rows * columns, 4096),
-        nn.ReLU(inplace=True),
-        nn.Dropout(options.dropout),
-        nn.Linear(4096, 4096),
-        nn.ReLU(inplace=True),
-        nn.Linear(4096, outputs),
-    )
+    return nn.Sequential(*layers, *dense_head(before * rows * columns, 4096, outputs, options.dropout))

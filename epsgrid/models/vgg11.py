@@ -35,6 +35,8 @@ def build(options: Options, inputs: tuple[int, ...], outputs: int) -> torch.nn.M
     """Build VGG11 for images of at least 32×32 pixels."""
     from torch import nn
 
+    from epsgrid.models._vision import dense_head
+
     channels, height, width = require_images("vgg11", inputs, smallest=_SHRINKS)
     layers: list[nn.Module] = []
     for after in _WIDTHS:
@@ -47,14 +49,5 @@ def build(options: Options, inputs: tuple[int, ...], outputs: int) -> torch.nn.M
         nn.init.zeros_(layer.bias)
         layers += [layer, nn.ReLU(inplace=True)]
         channels = after
-    return nn.Sequential(
-        *layers,
-        nn.Flatten(),
-        nn.Dropout(options.dropout),
-        nn.Linear(512 * (height // _SHRINKS) * (width // _SHRINKS), 512),
-        nn.ReLU(inplace=True),
-        nn.Dropout(options.dropout),
-        nn.Linear(512, 512),
-        nn.ReLU(inplace=True),
-        nn.Linear(512, outputs),
-    )
+    pixels = (height // _SHRINKS) * (width // _SHRINKS)
+    return nn.Sequential(*layers, *dense_head(channels * pixels, 512, outputs, options.dropout))

@@ -26,7 +26,7 @@ from epsgrid.numerics.groups import EpsilonGroup, GroupsBy, epsilon_groups
 from epsgrid.numerics.histogram import density, fields_of
 from epsgrid.numerics.magnitudes import TAIL_FRACTION, Bound, LayerStatistics, LayerStatus, bounds_of
 from epsgrid.numerics.placement import Placement
-from epsgrid.numerics.precision import power
+from epsgrid.numerics.precision import count, power, shortened
 from epsgrid.numerics.trajectory import Trajectory
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ class EpsilonBounds:
             first += "" if self.reliability.verdict == "high" else f", {self.reliability.reasons[0]}"
         lines = [first]
         for name, bound in (("low", self.low), ("high", self.high)):
-            entries = f"{bound.entries:,} non-zero {'entry' if bound.entries == 1 else 'entries'}"
+            entries = count(bound.entries, "non-zero entry")
             lines.append(f"{name}: √v̂ {power(float(f'{bound.magnitude:.2g}'))} in {bound.set_by}, {entries}")
         return "\n".join(lines)
 
@@ -215,7 +215,7 @@ class EpsilonBounds:
         parameters = dict(model.named_parameters())
         measured = {name for _, _, names in groups for name in names}
         if not measured & parameters.keys():
-            known = ", ".join(layer.name for layer in self.layers[:_LAYERS_IN_A_MESSAGE])
+            known = shortened([layer.name for layer in self.layers], _LAYERS_IN_A_MESSAGE)
             raise NoBoundsError(f"no parameter of this model was measured; measured were {known}")
         groups.append(("not measured", epsilon, parameters.keys() - measured))
         found = []

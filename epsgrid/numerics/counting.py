@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from epsgrid.errors import NoBoundsError
 from epsgrid.numerics.histogram import LogHistogram, key_range
 from epsgrid.numerics.magnitudes import TAIL_FRACTION, LayerStatistics, LayerStatus, high_rank, low_rank
-from epsgrid.numerics.placement import Placement
 from epsgrid.numerics.tables import Counter, chunks, flat
 
 
@@ -41,7 +42,8 @@ def order_statistics(v: torch.Tensor, ranks: Sequence[int], histogram: LogHistog
             raise ValueError(f"rank {rank} does not exist among {histogram.nonzero} finite non-zero entries")
     located = [histogram.locate(rank) for rank in ranks]
     members = _members(v, histogram, {slot for slot, _ in located})
-    return [_select(members[slot], rank) for slot, rank in located]
+    keys = [np.partition(members[slot], rank)[rank] for slot, rank in located]
+    return [float(key.view(np.float64 if v.dtype == torch.float64 else np.float32)) for key in keys]
 
 
 def measure(name: str, v: torch.Tensor, scale: float = 1.0, tail_fraction: float = TAIL_FRACTION) -> LayerStatistics:
@@ -63,40 +65,23 @@ def measure(name: str, v: torch.Tensor, scale: float = 1.0, tail_fraction: float
     return LayerStatistics(name, tuple(v.shape), v.numel(), histogram.nonzero, low, high, histogram, status)
 
 
-def _members(v: torch.Tensor, histogram: LogHistogram, wanted: set[int]) -> dict[int, torch.Tensor]:
+def _members(v: torch.Tensor, histogram: LogHistogram, wanted: set[int]) -> dict[int, npt.NDArray[Any]]:
     """Return the entries in each of a few slots of `LogHistogram.locate`, as integers that sort like them."""
     wide = v.dtype == torch.float64
     ranges = {slot: key_range(slot, histogram.mantissa_bits, wide=wide) for slot in wanted}
-    pieces: dict[int, list[torch.Tensor]] = {slot: [] for slot in wanted}
+    pieces: dict[int, list[npt.NDArray[Any]]] = {slot: [] for slot in wanted}
     for chunk in chunks(flat(v)):
         keys = chunk.view(torch.int64) if wide else chunk.to(torch.float32).view(torch.int32)
         for slot, (low, high) in ranges.items():
             if keys.is_cpu:  # numpy does one unsigned comparison for both ends, in a quarter of torch's time
                 unsigned = keys.numpy().view(np.uint64 if wide else np.uint32)
                 first, count = unsigned.dtype.type(low + 1), unsigned.dtype.type(high - low)
-                pieces[slot].append(torch.from_numpy(keys.numpy()[np.less(np.subtract(unsigned, first), count)]))
+                pieces[slot].append(keys.numpy()[np.less(np.subtract(unsigned, first), count)])
             else:
-                pieces[slot].append(keys[(keys > low) & (keys <= high)].cpu())
-    members = {slot: torch.cat(of_slot) for slot, of_slot in pieces.items()}
-    for slot, keys in members.items():
-        if keys.numel() != (expected := int(histogram.nonzero_counts[slot])):
-            found_here = f"bin {slot} has {keys.numel()} entries and {expected} by the histogram"
-            raise ValueError(f"{found_here}: it is not that of this tensor")
+                pieces[slot].append(keys[(keys > low) & (keys <= high)].cpu().numpy())
+    members = {slot: np.concatenate(of_slot) for slot, of_slot in pieces.items()}
+    for slot, found in members.items():
+        if len(found) != (expected := int(histogram.nonzero_counts[slot])):
+            here = f"bin {slot} has {len(found)} entries and {expected} by the histogram"
+            raise ValueError(f"{here}: it is not that of this tensor")
     return members
-
-
-def _select(keys: torch.Tensor, rank: int) -> float:
-    """Return the value whose key has a rank among positive keys."""
-    value_type = torch.float64 if keys.dtype == torch.int64 else torch.float32
-    key = int(np.partition(keys.numpy(), rank)[rank])
-    return float(torch.tensor(key, dtype=keys.dtype).view(value_type))
-
-
-def exact_damping(values: torch.Tensor, scale: float, placement: Placement, epsilon: float) -> float | None:
-    """Return the mean damping of the moving entries of v, v̂ = v · scale, entry by entry; None where no entry moves."""
-    total, moving = 0.0, 0
-    for part in chunks(flat(values)):
-        kept = part[torch.isfinite(part) & (part > 0)].double()
-        total += float(placement.damping((kept * scale).sqrt().cpu().numpy(), epsilon).sum())
-        moving += len(kept)
-    return total / moving if moving else None

@@ -67,9 +67,9 @@ def damping_of(histogram: LogHistogram, placement: Placement, epsilon: float) ->
     return Damping(moving, mean, max(mean - least, most - mean), min(above / moving, 1.0), stalled)
 
 
-def pooled(dampings: Iterable[Damping]) -> Damping | None:
-    """Return the damping over the entries of several layers; None of none."""
-    held = list(dampings)
+def pooled(dampings: Iterable[Damping | None]) -> Damping | None:
+    """Return the damping over the entries of several layers, or of those that have one; None without any."""
+    held = [each for each in dampings if each is not None]
     moving = sum(each.moving for each in held)
     if not moving:
         return None
@@ -79,8 +79,7 @@ def pooled(dampings: Iterable[Damping]) -> Damping | None:
 
 def total_damping(histograms: Iterable[LogHistogram], placement: Placement, epsilon: float) -> Damping | None:
     """Return the damping that an ε ≥ 0 causes in several layers together; None where no entry moves."""
-    found = (damping_of(each, placement, epsilon) for each in histograms)
-    return pooled(each for each in found if each is not None)
+    return pooled(damping_of(each, placement, epsilon) for each in histograms)
 
 
 def largest_harmless(histograms: Sequence[LogHistogram], placement: Placement) -> float | None:

@@ -14,10 +14,10 @@ from typing import Literal
 from epsgrid.numerics.damping import Damping, largest_harmless, total_damping
 from epsgrid.numerics.magnitudes import LayerStatistics
 from epsgrid.numerics.placement import Placement
-from epsgrid.numerics.precision import power
+from epsgrid.numerics.precision import count, percent, power
 
 MOSTLY_NOISE = 0.5
-"""Share of rounding noise from which on a layer keeps its ε."""
+"""Share of rounding noise from which on a layer counts as nothing else."""
 
 GroupsBy = Literal["kind", "layer"]
 
@@ -41,10 +41,10 @@ class EpsilonGroup:
 
     def __str__(self) -> str:
         """Return what the proposed ε changes."""
-        layers = f"{self.name}, {len(self.layers)} layer{'s' * (len(self.layers) != 1)}"
+        layers = f"{self.name}, {count(len(self.layers), 'layer')}"
         if self.before is None or self.after is None:
             return f"{layers}: ε stays {power(self.epsilon)}"
-        shares = (f"{100 * each.mean:.3g} %" for each in (self.before, self.after))
+        shares = (percent(each.mean) for each in (self.before, self.after))
         return f"{layers}, {self.after.moving:,} entries: ε {power(self.epsilon)}: steps {' → '.join(shares)}"
 
 

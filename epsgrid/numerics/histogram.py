@@ -37,7 +37,7 @@ LEAST_FLOAT32 = 2.0**-149
 VERSION = 1
 
 _BINS_PER_DECADE = 10
-_HIDDEN_TAIL = 0.001
+HIDDEN_TAIL = 0.001
 """Share of the smallest entries that a picture may hide at its left: a few denormals would stretch it by decades."""
 
 _APART = ("nan", "infinite", "below_range", "above_range")
@@ -280,7 +280,7 @@ def density(histograms: Iterable[LogHistogram]) -> tuple[notebook.Numbers, noteb
     held = [each for each in histograms if each.nonzero]
     if not held:
         return np.zeros(0), np.zeros(0)
-    first = min(math.log10(each.quantile(_HIDDEN_TAIL) or 1) for each in held)
+    first = min(math.log10(each.quantile(HIDDEN_TAIL) or 1) for each in held)
     last = max(math.log10(each.quantile(1.0) or 1) for each in held)
     first, last = math.floor(first * _BINS_PER_DECADE), math.floor(last * _BINS_PER_DECADE) + 1
     edges = 10.0 ** (np.arange(first, last + 1) / _BINS_PER_DECADE)

@@ -9,6 +9,7 @@ from enum import StrEnum
 
 from epsgrid.numerics.histogram import LogHistogram
 from epsgrid.numerics.placement import Placement
+from epsgrid.numerics.precision import shortened
 
 TAIL_FRACTION = 0.02
 OTHER = "other"
@@ -96,7 +97,7 @@ class Bound:
     @property
     def set_by(self) -> str:
         """The first of the layers, and how many more there are."""
-        return self.layers[0] + (f" and {len(self.layers) - 1} more" if len(self.layers) > 1 else "")
+        return shortened(self.layers, 1)
 
 
 def low_rank(entries: int, tail_fraction: float) -> int:

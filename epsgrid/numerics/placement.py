@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeVar
 
 from epsgrid.codec import UNLESS_DEFAULT
@@ -93,16 +93,14 @@ class Placement:
     @classmethod
     def inside_uncorrected(cls, beta2: float, step: float) -> Placement:
         """Return the placement under the root of a v that is not corrected; arguments as `uncorrected`."""
-        size = _root_of_correction(beta2, step)
-        where = "inside the root, no bias correction"
-        return cls(where, "√(v + ε)", exponent=2, compared_with="√v", per_gradient=size)
+        plain = cls.uncorrected(beta2, step)
+        return replace(plain, where=plain.where.replace("outside", "inside"), symbol="√(v + ε)", exponent=2)
 
     @classmethod
     def inside_from_one(cls, beta2: float, step: float) -> Placement:
         """Return the placement under the root of a v that starts at one and is not corrected, as in TensorFlow 1."""
-        size = _root_of_correction(beta2, step)
         where = "inside the root, v starts at one"
-        return cls(where, "√(v + ε)", 2, compared_with="√v", per_gradient=size, start=beta2**step)
+        return replace(cls.inside_uncorrected(beta2, step), where=where, start=beta2**step)
 
     @classmethod
     def before_correction(cls, beta2: float, step: float) -> Placement:

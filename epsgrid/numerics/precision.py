@@ -1,6 +1,8 @@
-"""Write an ε, and say which a floating-point type can hold: below its smallest value ε is zero, and 0/0 may follow."""
+"""Write an ε, a share, a count or names; and say which ε a type can hold, below whose smallest value it is zero."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 _LIMITS = {
     "float16": (2.0**-14, 2.0**-24),
@@ -26,6 +28,40 @@ def power(value: float, digits: int = 3) -> str:
     if not exponent or -1 <= int(exponent) <= 2:
         return f"{value:.{digits}g}"
     return f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}"
+
+
+def percent(share: float) -> str:
+    """Write a share in percent with two digits, and never as 0 or 100 % where it is not.
+
+    >>> percent(0.00123), percent(0.5), percent(0.99996), percent(1e-6), percent(0.0)
+    ('0.12 %', '50 %', '>99.9 %', '<0.01 %', '0 %')
+    """
+    value = 100 * share
+    if 0 < value < 0.01:
+        return "<0.01 %"
+    if 99.95 <= value < 100:
+        return ">99.9 %"
+    return f"{value:.2g} %" if value < 99 else f"{value:.3g} %"
+
+
+def count(number: int, noun: str) -> str:
+    """Write a count with its noun.
+
+    >>> count(1, "seed"), count(1728, "non-zero entry")
+    ('1 seed', '1,728 non-zero entries')
+    """
+    plural = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
+    return f"{number:,} {noun if number == 1 else plural}"
+
+
+def shortened(names: Sequence[str], shown: int = 3) -> str:
+    """Write the first of several names, and how many more there are.
+
+    >>> shortened(["a", "b", "c", "d", "e"])
+    'a, b, c and 2 more'
+    """
+    hidden = len(names) - shown
+    return ", ".join(names[:shown]) + (f" and {hidden} more" if hidden > 0 else "")
 
 
 def underflow_warning(epsilon: float, dtype: str = "float32") -> str | None:

@@ -24,7 +24,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from epsgrid.numerics.bounds import ROUNDING_NOISE, EpsilonBounds, Reliability, Variant, VariantKind, Verdict
 from epsgrid.numerics.magnitudes import Bound, LayerStatistics, LayerStatus, bounds_of, decade_of, low_rank
 from epsgrid.numerics.placement import Placement
-from epsgrid.numerics.precision import power
+from epsgrid.numerics.precision import count, power, shortened
 from epsgrid.numerics.trajectory import LARGEST_DRIFT, End, Trajectory, settled_after
 
 _FEWEST_STEPS = 10
@@ -124,7 +124,7 @@ class _Judgement:
 
     def steps_and_entries(self, steps: int, who: str) -> None:
         """Few steps are too few, and a layer with a NaN or an infinity is left out of the bounds."""
-        taken = f"{who} took {_count(steps, 'step')}"
+        taken = f"{who} took {count(steps, 'step')}"
         if steps < _FEWEST_STEPS:
             self.low.append(f"{taken}, fewer than {_FEWEST_STEPS}: v has averaged hardly any gradients")
         self.supports.append(taken)
@@ -216,7 +216,7 @@ class _Judgement:
         label = _small_label(least)
         for name, bound, other in self.ends(label):
             alone = " alone" if len(bound.layers) == 1 else ""
-            what = f"{name} is set by {_listed(bound.layers)}{alone}, {_count(bound.entries, 'non-zero entry')}"
+            what = f"{name} is set by {_listed(bound.layers)}{alone}, {count(bound.entries, 'non-zero entry')}"
             if bound.entries >= least or other is None:
                 self.supports.append(what)
             elif _shift(bound.decade, other.decade):
@@ -236,7 +236,7 @@ class _Judgement:
                 near = f"{distance:.2f} decades from where rounding turns to {power(other)}"
                 self.medium.append(f"{name}, {power(bound.epsilon)}, lies {near}")
         if len(self.measured) < _FEWEST_LAYERS:
-            self.medium.append(f"only {_count(len(self.measured), 'layer')} measured, fewer than {_FEWEST_LAYERS}")
+            self.medium.append(f"only {count(len(self.measured), 'layer')} measured, fewer than {_FEWEST_LAYERS}")
 
 
 def _shift(decade: float, other: float) -> int:
@@ -251,17 +251,8 @@ def _moved(decade: float, other: float) -> str:
     return f"{power(other)}, {size} {'higher' if shift > 0 else 'lower'}"
 
 
-def _count(count: int, what: str) -> str:
-    """Write a count with its noun: '1,728 non-zero entries'."""
-    plural = f"{what[:-1]}ies" if what.endswith("y") else f"{what}s"
-    return f"{count:,} {what if count == 1 else plural}"
-
-
 def _listed(names: Sequence[str]) -> str:
-    """List names, the first few of many."""
-    if len(names) <= _NAMES_IN_A_SENTENCE:
-        return _joined(names)
-    return f"{', '.join(names[:_NAMES_IN_A_SENTENCE])} and {len(names) - _NAMES_IN_A_SENTENCE} more"
+    return _joined(names) if len(names) <= _NAMES_IN_A_SENTENCE else shortened(names, _NAMES_IN_A_SENTENCE)
 
 
 def _joined(words: Sequence[str]) -> str:

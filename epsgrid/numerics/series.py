@@ -154,19 +154,23 @@ class Series:
         layers = ((snapshot.step, snapshot.layers[index]) for snapshot in self.snapshots)
         return [(step, layer.quantiles[column]) for step, layer in layers if layer is not None and layer.quantiles]
 
-    def adaptable(self, layer_name: str | None = None, magnitude: float | None = None) -> list[tuple[int, float]]:
+    def adaptable(
+        self, layer_name: str | None = None, magnitude: float | None = None, *, kind: str | None = None
+    ) -> list[tuple[int, float]]:
         """Return the share of the finite entries, zeros included, with √v̂ above a magnitude, over time.
 
         Such entries have a step size of their own; in the others ε decides.
 
         Args:
             layer_name: a layer; None pools the entries of all. ValueError where there is none of this name.
+            kind: of the layers whose entries are pooled; None for any.
             magnitude: in √v̂ units; None takes each snapshot's own threshold, the optimizer's ε.
 
         Returns:
             (step, share in [0, 1]) of each snapshot that can tell; see `LogHistogram.entries_above` for the accuracy.
         """
-        chosen = range(len(self.names)) if layer_name is None else [self._index(layer_name)]
+        places = range(len(self.names)) if layer_name is None else [self._index(layer_name)]
+        chosen = [place for place in places if kind in (None, self.kinds[place])]
         shares = []
         for snapshot in self.snapshots:
             threshold = snapshot.threshold if magnitude is None else magnitude

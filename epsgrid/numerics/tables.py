@@ -248,12 +248,6 @@ _INT32_LIMIT = 1 << 31
 _Rows = _TorchRows | _CompiledRows
 
 
-def _host_of(v: torch.Tensor) -> torch.device | None:
-    """Return the device that counts a tensor in plain torch; None where compiled code does."""
-    is_small = v.dtype in _DTYPES[:2] and v.numel() < _INT32_LIMIT
-    return None if v.is_cpu and is_small and _kernel() is not None else v.device
-
-
 class Counter:
     """Counts the entries of tensors over the log-spaced bins of `LogHistogram`, at m from 0 to 10 mantissa bits.
 
@@ -279,7 +273,13 @@ class Counter:
             NegativeEntryError: a tensor on a CPU has a negative entry; for those elsewhere `histogram` raises it.
             ValueError: entries of some other type.
         """
-        hosts = [_host_of(v) for v in values]
+        # The device that counts in plain torch; None where compiled code does.
+        hosts = [
+            None
+            if v.is_cpu and v.dtype in _DTYPES[:2] and v.numel() < _INT32_LIMIT and _kernel() is not None
+            else v.device
+            for v in values
+        ]
         if hosts != self._hosts:
             places: dict[torch.device | None, list[int]] = {}
             for place, host in enumerate(hosts):

@@ -239,13 +239,13 @@ def _plain(group: _Group) -> _Group:
     return group
 
 
-def epsilon_in(group: _Group) -> float | None:
+def epsilon_in(group: _Group, name: str = "eps") -> float | None:
     """Return the ε of a parameter group; None where it has no "eps", or several numbers in it, as Adafactor has.
 
-    Of several, none is known to be the one that √v̂ is compared with.
+    Of several, none is known to be the one that √v̂ is compared with. Another `name` asks for another number.
     """
     try:
-        return float(group["eps"])
+        return float(group[name])
     except (KeyError, TypeError, ValueError, RuntimeError):  # the last is of a tensor of several
         return None
 

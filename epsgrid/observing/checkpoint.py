@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections import UserDict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -38,7 +39,7 @@ from epsgrid.observing.checkpoint_state import (
     plain_state,
     stored_states,
 )
-from epsgrid.observing.diagnosis import Diagnosis, diagnose
+from epsgrid.observing.diagnosis import Diagnosis, arguments_of, diagnose
 from epsgrid.observing.kinds import kind_of_name
 from epsgrid.observing.layers import Layer
 from epsgrid.observing.reading import (
@@ -60,23 +61,11 @@ _STEPS = ("global_step", "step", "iteration", "iter_num", "steps")
 _EMPTY = "its state is empty: it was saved before the first step, or its optimizer keeps nothing, as plain SGD"
 
 
-class _Entries(Mapping[str, Any]):
+class _Entries(UserDict[str, Any]):
     """One parameter's entry of an optimizer's state; a value is read when it is asked for, and not kept."""
 
-    def __init__(self, entries: Mapping[str, Any]) -> None:
-        self._entries = entries
-
     def __getitem__(self, name: str) -> Any:
-        return loaded(self._entries[name])
-
-    def __contains__(self, name: object) -> bool:  # Mapping's own would read the value
-        return name in self._entries
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._entries)
-
-    def __len__(self) -> int:
-        return len(self._entries)
+        return loaded(self.data[name])
 
 
 @contextmanager
@@ -104,15 +93,14 @@ class CheckpointOptimizer:
     name: str
     layers: tuple[Layer, ...]
     notes: tuple[str, ...]
-    _states: tuple[Mapping[str, Any], ...]
-    _adapters: tuple[Adapter, ...]
+    _stored: tuple[tuple[Mapping[str, Any], Adapter], ...]
 
     def readings(self) -> Iterator[Reading]:
         """Yield v of each layer with its scale, steps, placement and ε; each is read when it is reached.
 
         Raises ObservationError where the file does not have what the optimizer needs, or cannot be read to its end.
         """
-        for layer, state, adapter in zip(self.layers, self._states, self._adapters, strict=True):
+        for layer, (state, adapter) in zip(self.layers, self._stored, strict=True):
             try:
                 with _of_known_form(f"layer {layer.name!r}"):
                     if not float(state["step"]) >= 0:
@@ -133,7 +121,7 @@ class CheckpointOptimizer:
             with _of_known_form(f"layer {reading.layer.name!r}"):
                 found.append((replace(reading, values=None), measure_reading(reading, TAIL_FRACTION)))
         if all(reading.placement is None for reading, _ in found):
-            names = ", ".join(sorted({name for state in self._states for name in state}))
+            names = ", ".join(sorted({name for state, _ in self._stored for name in state}))
             raise ObservationError(f"{self.name} finds no second moment in the state, whose entries are {names}")
         return tuple(found)
 
@@ -174,8 +162,8 @@ class CheckpointOptimizer:
 
         It has no layers where the file has no ε.
         """
-        counted = ((reading, each.histogram) for reading, each in self.measured)
-        return diagnose(self.name, self.step or 0, counted, sorted(self.noisy()))
+        layers = (arguments_of(reading, each.histogram) for reading, each in self.measured)
+        return diagnose(self.name, self.step or 0, layers, sorted(self.noisy()))
 
     def histograms(self) -> dict[str, LogHistogram]:
         """Return the histogram of √v̂ of each layer by name; raises as `readings`."""
@@ -314,11 +302,6 @@ def _steps_in(stored: Any, folder: Path) -> float | None:
     return None
 
 
-def _defaults(name: str) -> dict[str, Any]:
-    """Return the options of one of our optimizers, for a group that lacks some."""
-    return optimizers.load(name).Options(name=name).model_dump() if name in plugins.names("optimizers") else {}
-
-
 def _name_of(key: str, group: Mapping[str, Any]) -> str | None:
     """Return the name that a file itself gives a parameter; None where it has only a number."""
     names = group.get("param_names") or group.get("names")
@@ -336,7 +319,8 @@ def _optimizer(
     shapes = [[layer_shape(plain_state(stored.state[key])) for key in keys] for keys in members]
     names = names_by_order(shapes, models)
     layers: list[Layer] = []
-    states, adapters, called, without = [], [], [], []
+    stored_of: list[tuple[_Entries, Adapter]] = []
+    called, without = [], []
     for number, (group, keys) in enumerate(zip(groups, members, strict=True)):
         if not keys:
             continue
@@ -346,7 +330,9 @@ def _optimizer(
             without.append(str(error))
             continue
         adapter = adapter_called(chosen)
-        full = {**_defaults(chosen.lower()), **group, **given}
+        is_ours = chosen.lower() in plugins.names("optimizers")
+        defaults = optimizers.load(chosen.lower()).Options(name=chosen.lower()).model_dump() if is_ours else {}
+        full = {**defaults, **group, **given}
         full["eps"] = epsilon_in(full)
         if full["eps"] is not None and not 0 <= full["eps"] < math.inf:
             raise ObservationError(f"group {number} has ε = {full['eps']:g}, which is none; --epsilon gives another")
@@ -360,12 +346,12 @@ def _optimizer(
                 layer_name = f"group {number}, parameter {group['params'].index(key)}"
             parameter = torch.empty(shape, device="meta", requires_grad=True)
             layers.append(Layer(layer_name, parameter, full, kind_of_name(layer_name, len(shape))))
-            states.append(_Entries(entries))
-            adapters.append(adapter)
+            stored_of.append((_Entries(entries), adapter))
     if not layers:
         raise ObservationError("; ".join(without) or _EMPTY)
     notes += [f"a group is left out: {reason}" for reason in without]
-    if all(loaded(state["step"]) == math.inf for state in states):
+    states = [state for state, _ in stored_of]
+    if all(state["step"] == math.inf for state in states):
         notes.append("the steps taken are not in the file: v is taken as it is, without bias correction")
     assumed = (layers[0].group or {}).get("betas")
     if assumed and not any("betas" in each for each in (given, *groups)):
@@ -375,5 +361,5 @@ def _optimizer(
     if any("qmap2" in state or "qmap1" in state for state in states):
         notes.append("the state is of 8 bits: v has at most 256 values in a block, and the smallest of them are zero")
     return CheckpointOptimizer(
-        stored.where, " and ".join(dict.fromkeys(called)), tuple(layers), tuple(notes), tuple(states), tuple(adapters)
+        stored.where, " and ".join(dict.fromkeys(called)), tuple(layers), tuple(notes), tuple(stored_of)
     )

@@ -154,33 +154,6 @@ def _fits(entry: Mapping[str, Any]) -> bool:
     return first >= 0 and (dtype is None or last - first == math.prod(shape) * dtype.itemsize)
 
 
-class _Part(io.RawIOBase):
-    """A part of a file as a file."""
-
-    def __init__(self, file: BinaryIO, offset: int, length: int) -> None:
-        self._file, self._offset, self._length, self._at = file, offset, length, 0
-
-    def seekable(self) -> bool:
-        return True
-
-    def readable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._at
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        self._at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._length}[whence]
-        return self._at
-
-    def readinto(self, buffer: Any) -> int:
-        wanted = min(len(buffer), max(self._length - self._at, 0))
-        self._file.seek(self._offset + self._at)
-        count: int = self._file.readinto(memoryview(buffer)[:wanted])  # type: ignore[attr-defined]
-        self._at += count
-        return count
-
-
 _DISTRIBUTED = "torch.distributed.checkpoint"
 _DATA_CLASSES = {
     *((f"{_DISTRIBUTED}.metadata", name) for name in ("Metadata", "MetadataIndex", "StorageMeta", "TensorProperties")),
@@ -263,7 +236,8 @@ def _read_part(folder: Path, info: Any) -> Any:
     if getattr(info, "transform_descriptors", None):
         raise ObservationError(f"{path}: is compressed ({', '.join(map(str, info.transform_descriptors))})")
     with path.open("rb") as file:
-        return load_torch(io.BufferedReader(_Part(file, info.offset, info.length)), path)
+        file.seek(info.offset)
+        return load_torch(io.BytesIO(file.read(info.length)), path)
 
 
 def walk(stored: Any, where: tuple[str, ...] = ()) -> Iterator[tuple[str, Mapping[Any, Any]]]:

@@ -89,10 +89,10 @@ def _is_replica(first: StoredState, other: StoredState) -> bool:
     """Say whether two ranks hold the same: a replica's first parameter has equal tensors."""
     if first.state.keys() != other.state.keys():
         return False
-    pairs = zip(next(iter(first.state.values()), {}).items(), next(iter(other.state.values()), {}).items(), strict=True)
+    one, two = (next(iter(part.state.values()), {}).values() for part in (first, other))
     return all(
-        not isinstance(one, torch.Tensor) or (isinstance(two, torch.Tensor) and torch.equal(local(one), local(two)))
-        for (_, one), (_, two) in pairs
+        not isinstance(mine, torch.Tensor) or (isinstance(its, torch.Tensor) and torch.equal(local(mine), local(its)))
+        for mine, its in zip(one, two, strict=True)
     )
 
 

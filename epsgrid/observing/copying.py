@@ -19,7 +19,7 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 from torch.utils._pytree import tree_leaves
 
-from epsgrid.errors import EpsgridError, ObservationError
+from epsgrid.errors import EpsgridError, ObservationError, in_a_line
 from epsgrid.observing.adapters import Adapter
 
 _Memo = dict[int, Any]
@@ -127,7 +127,7 @@ def take_step(optimizer: torch.optim.Optimizer, closure: Callable[[], torch.Tens
         except EpsgridError:
             raise
         except Exception as error:  # whatever the code of an optimizer raises
-            failures.append(_first_line(error))
+            failures.append(in_a_line(error))
         else:
             return bool(arguments)
     raise ObservationError(
@@ -141,11 +141,7 @@ def _deepcopy(value: _T, memo: _Memo, name: str) -> _T:
         with torch.no_grad():  # or scripted models get parameters that are results of a computation
             return copy.deepcopy(value, memo)
     except Exception as error:  # whatever the code of a model or an optimizer raises
-        raise _cannot_copy(name, _first_line(error)) from error
-
-
-def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"
+        raise _cannot_copy(name, in_a_line(error)) from error
 
 
 def _cannot_copy(name: str, reason: str) -> ObservationError:

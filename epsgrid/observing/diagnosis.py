@@ -10,7 +10,7 @@ times higher. `scripts/calibrate_alarm.py` tried the thresholds on trainings.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -18,7 +18,7 @@ from epsgrid.numerics import notebook
 from epsgrid.numerics.damping import Damping, damping_of, largest_harmless, pooled
 from epsgrid.numerics.histogram import LogHistogram
 from epsgrid.numerics.placement import Placement
-from epsgrid.numerics.precision import power
+from epsgrid.numerics.precision import count, percent, power, shortened
 from epsgrid.observing.reading import Reading
 
 SHORTENED, RECOVERED = 0.2, 0.4
@@ -66,10 +66,10 @@ class LayerDiagnosis:
         """Return a sentence without a full stop, with both remedies where there is a finding."""
         weight = f"ε = {power(self.epsilon)}"
         weight += "" if self.magnitude == self.epsilon else f", as much as √v̂ = {power(self.magnitude)},"
-        larger = f"{weight} is larger than √v̂ in {_percent(1 - self.damping.adapting)} of {self.name}"
-        steps = f"its steps are {_percent(self.damping.mean)} of what they would be"
+        larger = f"{weight} is larger than √v̂ in {percent(1 - self.damping.adapting)} of {self.name}"
+        steps = f"its steps are {percent(self.damping.mean)} of what they would be"
         if self.finding == "partly stalled":
-            steps += f", and in {_percent(self.damping.stalled)} of it less than a tenth"
+            steps += f", and in {percent(self.damping.stalled)} of it less than a tenth"
         if self.finding == "momentum SGD" and self.learning_rate is not None:
             steps += f", those of momentum SGD with learning rate {power(self.learning_rate / self.magnitude)}"
         text = f"{larger}: {steps}"
@@ -135,8 +135,8 @@ class Diagnosis:
         ends, few = different[:: len(different) - 1 or 1], len(different) <= _MOST_EPSILONS
         epsilons = ", ".join(map(power, different)) if few else " to ".join(map(power, ends))
         before = [
-            f"{self.optimizer}, step {self.step:,}, ε = {epsilons}: {_percent(total.adapting)} of the entries adapt,",
-            f"steps are {_percent(total.mean)} of what they would be with ε → 0.",
+            f"{self.optimizer}, step {self.step:,}, ε = {epsilons}: {percent(total.adapting)} of the entries adapt,",
+            f"steps are {percent(total.mean)} of what they would be with ε → 0.",
         ]
         rows, after = [], []
         if findings:
@@ -147,9 +147,7 @@ class Diagnosis:
         if findings:
             after.append("Lower ε, or raise the learning rate by 1/steps; see what the loss does.")
         if self.left_out:
-            shown = ", ".join(self.left_out[:_NAMES_IN_A_WARNING])
-            more = len(self.left_out) - _NAMES_IN_A_WARNING
-            after.append(f"Left out as rounding noise: {shown}{f' and {more} more' if more > 0 else ''}.")
+            after.append(f"Left out as rounding noise: {shortened(self.left_out, _NAMES_IN_A_WARNING)}.")
         return before, rows, after
 
 
@@ -158,24 +156,10 @@ def _row(layer: LayerDiagnosis) -> tuple[str, ...]:
     found, name = layer.damping, layer.name
     name = name if len(name) < _NAME_WIDTH else f"…{name[2 - _NAME_WIDTH :]}"
     harmless = "?" if layer.harmless is None else power(layer.harmless)
-    return name, f"{found.moving:,}", _percent(found.adapting), _percent(found.mean), harmless
+    return name, f"{found.moving:,}", percent(found.adapting), percent(found.mean), harmless
 
 
 def diagnose(
-    optimizer: str,
-    step: int,
-    counted: Iterable[tuple[Reading, LogHistogram | None]],
-    left_out: Sequence[str] = (),
-) -> Diagnosis:
-    """Diagnose the layers that were read and counted, at a step, but for those left out; `optimizer` is its name."""
-    layers = (
-        (own.layer.name, own.layer.kind, histogram, own.placement, own.epsilon, learning_rate_of(own.layer.group))
-        for own, histogram in counted
-    )
-    return diagnosis_of(optimizer, step, layers, left_out)
-
-
-def diagnosis_of(
     optimizer: str,
     step: int,
     layers: Iterable[tuple[str, str, LogHistogram | None, Placement | None, float | None, float | None]],
@@ -183,7 +167,7 @@ def diagnosis_of(
 ) -> Diagnosis:
     """Diagnose layers, each given as the arguments of `diagnose_layer`, but for those left out or with None among them.
 
-    A learning rate may be None.
+    `optimizer` is its name. A learning rate may be None; see `arguments_of`.
     """
     found = (
         diagnose_layer(name, kind, histogram, placement, epsilon, rate)
@@ -193,12 +177,10 @@ def diagnosis_of(
     return Diagnosis(optimizer, step, tuple(each for each in found if each is not None), tuple(left_out))
 
 
-def learning_rate_of(group: Mapping[str, Any] | None) -> float | None:
-    """Return the learning rate of a parameter group; None where it has none, or one that is no number."""
-    try:
-        return None if group is None else float(group["lr"])
-    except (KeyError, TypeError, ValueError, RuntimeError):  # the last is of a tensor of several
-        return None
+def arguments_of(reading: Reading, histogram: LogHistogram | None) -> tuple[Any, ...]:
+    """Return the arguments of `diagnose_layer` for a layer that was read and counted."""
+    layer = reading.layer
+    return layer.name, layer.kind, histogram, reading.placement, reading.epsilon, reading.learning_rate
 
 
 def diagnose_layer(
@@ -253,19 +235,9 @@ class Alarm:
         assert total is not None, "a layer with a finding moves"
         lines = [
             f"{diagnosis.optimizer}, step {diagnosis.step:,}: ε shortens the steps of {shortened} of"
-            f" {len(diagnosis.layers)} layers, and of all together to {_percent(total.mean)}.",
+            f" {len(diagnosis.layers)} layers, and of all together to {percent(total.mean)}.",
             *(f"{layer}." for layer in new[:_NAMES_IN_A_WARNING]),
         ]
         if (more := len(new) - _NAMES_IN_A_WARNING) > 0:
-            lines.append(f"So it is in {more} more layer{'s' * (more > 1)}.")
+            lines.append(f"So it is in {count(more, 'more layer')}.")
         return "\n  ".join(lines)
-
-
-def _percent(share: float) -> str:
-    """Write a share with two digits, and never as 0 or 100 % where it is not."""
-    value = 100 * share
-    if 0 < value < 0.01:
-        return "<0.01 %"
-    if 99.95 <= value < 100:
-        return ">99.9 %"
-    return f"{value:.2g} %" if value < 99 else f"{value:.3g} %"

@@ -33,7 +33,7 @@ from epsgrid.numerics.magnitudes import LayerStatistics, LayerStatus, high_rank,
 from epsgrid.numerics.placement import Placement
 from epsgrid.numerics.series import FRACTIONS, LayerSnapshot, Series, Snapshot
 from epsgrid.observing.adapters import name_of
-from epsgrid.observing.diagnosis import Diagnosis, diagnosis_of, learning_rate_of
+from epsgrid.observing.diagnosis import Diagnosis, diagnose
 from epsgrid.observing.layers import Layer
 from epsgrid.observing.observer import Observer
 from epsgrid.observing.reading import Reading, bounds_by_placement, common, far_below, histogram_of, read, threshold_of
@@ -77,9 +77,7 @@ def gathered_series(observer: Observer, epoch: float | None = None) -> Series:
 
     `epoch` counts epochs done. Raises ObservationError as `gathered_bounds`, except that there may be no state yet.
     """
-    if not _spans_ranks():
-        return observer.look(epoch)[0]
-    return _series(observer, *_gather(observer), epoch)
+    return gathered_look(observer, epoch)[0]
 
 
 def gathered_diagnosis(observer: Observer) -> Diagnosis:
@@ -88,7 +86,7 @@ def gathered_diagnosis(observer: Observer) -> Diagnosis:
     A collective that raises as `gathered_bounds` does, and leaves out the same layers; without a state on any rank no
     layer is diagnosed.
     """
-    return _diagnosis(observer, _gather(observer)[0]) if _spans_ranks() else observer.diagnosis()
+    return gathered_look(observer)[1]
 
 
 def gathered_look(observer: Observer, epoch: float | None = None) -> tuple[Series, Diagnosis]:
@@ -96,27 +94,19 @@ def gathered_look(observer: Observer, epoch: float | None = None) -> tuple[Serie
     if not _spans_ranks():
         return observer.look(epoch)
     layers, threshold = _gather(observer)
-    return _series(observer, layers, threshold, epoch), _diagnosis(observer, layers)
-
-
-def _series(observer: Observer, layers: Sequence[_Layer], threshold: float | None, epoch: float | None) -> Series:
     found = tuple(None if layer.histogram is None else LayerSnapshot.of(layer.histogram) for layer in layers)
-    return Series(
+    series = Series(
         names=tuple(layer.part.name for layer in layers),
         kinds=tuple(layer.part.kind for layer in layers),
         entries=tuple(math.prod(layer.part.shape) for layer in layers),
         fractions=FRACTIONS,
         snapshots=(Snapshot(observer.step, epoch, threshold, found),),
     )
-
-
-def _diagnosis(observer: Observer, layers: Sequence[_Layer]) -> Diagnosis:
-    noisy = _noisy(observer, layers)
     counted = (
         (part.name, part.kind, histogram, part.placement, part.epsilon, part.learning_rate)
         for part, _, histogram in layers
     )
-    return diagnosis_of(type(observer.optimizer).__name__, observer.step, counted, noisy)
+    return series, diagnose(type(observer.optimizer).__name__, observer.step, counted, _noisy(observer, layers))
 
 
 def _noisy(observer: Observer, layers: Sequence[_Layer]) -> tuple[str, ...]:
@@ -207,7 +197,7 @@ def _part_of(reading: Reading) -> tuple[_Part, torch.Tensor, torch.Tensor]:
     table = _table(histogram_of(reading))
     digest = hashlib.sha256(table.numpy().tobytes()).hexdigest()
     found = (place, reading.placement, reading.scale, values.dtype == torch.float64, digest, reading.epsilon)
-    return _Part(layer.name, part.shape, part.kind, part.status, *found, learning_rate_of(layer.group)), values, table
+    return _Part(layer.name, part.shape, part.kind, part.status, *found, reading.learning_rate), values, table
 
 
 def _place(layer: Layer) -> tuple[int, ...] | None:

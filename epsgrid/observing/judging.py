@@ -10,7 +10,6 @@ from epsgrid.errors import NoBoundsError
 from epsgrid.numerics.bounds import ROUNDING_NOISE, EpsilonBounds, Reliability, Variant, VariantKind
 from epsgrid.numerics.counting import measure
 from epsgrid.numerics.magnitudes import LayerStatistics
-from epsgrid.numerics.placement import Placement
 from epsgrid.numerics.reliability import judge
 from epsgrid.numerics.series import FRACTIONS, Series
 from epsgrid.numerics.trajectory import Trajectory, trajectory_of
@@ -51,11 +50,10 @@ class Estimation:
         NoBoundsError where no layer was measured.
         """
         tail = self.tail_fraction
-        statistics, rests = self._measured(tail), self._measured(tail, noise=False)
-        bounds = bounds_by_placement(statistics, self._placements(), tail)
-        pairs = zip(statistics, rests, strict=True)
+        bounds, rests = self._bounds(tail), self._measured(tail, noise=False)
+        pairs = zip(bounds.layers, rests, strict=True)
         noise = {layer.name: 1 - rest.nonzero / layer.nonzero for layer, rest in pairs if rest.nonzero < layer.nonzero}
-        bare = _variant("without", ROUNDING_NOISE, rests, self._placements(), tail) if noise else []
+        bare = self._variant("without", ROUNDING_NOISE, tail, noise=False) if noise else []
         published = replace(bounds, reliability=self._judge(bounds, noise, (*others, *bare)))
         if not bare:
             return published
@@ -68,8 +66,15 @@ class Estimation:
     def variant(self, kind: VariantKind, name: str, leave_out: Collection[str] = ()) -> list[Variant]:
         """Return the bounds without some layers, to compare with others; none where none is set."""
         kept = replace(self, readings=[each for each in self.readings if each.layer.name not in leave_out])
-        tail = self.tail_fraction
-        return _variant(kind, name, kept._measured(tail), kept._placements(), tail)
+        return kept._variant(kind, name, self.tail_fraction)
+
+    def _variant(self, kind: VariantKind, name: str, tail: float, *, noise: bool = True) -> list[Variant]:
+        """Return the bounds at a tail as a variant; none where no layer sets one."""
+        try:
+            bounds = self._bounds(tail, noise=noise)
+        except NoBoundsError:
+            return []
+        return [Variant(kind, name, bounds.low, bounds.high)]
 
     def trajectory(self, leave_out: Sequence[str] = ()) -> Trajectory:
         """Return the bounds over the steps, without some layers; the tail must be one that a series follows."""
@@ -88,13 +93,12 @@ class Estimation:
         tail, has_noise, variants = self.tail_fraction, with_noise is None, list(others)
         for other in _OTHER_TAILS:
             if other != tail:
-                measured = self._measured(other, noise=has_noise)
-                variants += _variant("tail", f"{100 * other:g} %", measured, self._placements(), other)
+                variants += self._variant("tail", f"{100 * other:g} %", other, noise=has_noise)
         trajectory = self.trajectory(() if has_noise else tuple(noise)) if tail in FRACTIONS else None
         if trajectory is not None and self.steps not in trajectory.steps[-1:]:
             low, high = bounds.low.epsilon, bounds.high.epsilon
             trajectory = Trajectory((*trajectory.steps, self.steps), (*trajectory.low, low), (*trajectory.high, high))
-        placement = next(place for place in self._placements() if place is not None)
+        placement = next(each.placement for each in self.readings if each.placement is not None)
         checked = self.noise.checked
         judged = judge(bounds, placement, variants, trajectory, noise, checked, self.steps, with_noise, self.who)
         if self.noise.reason:
@@ -114,20 +118,6 @@ class Estimation:
             measured.append(layer.left_out() if reading.layer.name in self.left_out else layer)
         return measured
 
-    def _placements(self) -> list[Placement | None]:
-        return [reading.placement for reading in self.readings]
-
-
-def _variant(
-    kind: VariantKind,
-    name: str,
-    statistics: Sequence[LayerStatistics],
-    placements: Sequence[Placement | None],
-    tail_fraction: float,
-) -> list[Variant]:
-    """Return the bounds of some layers as a variant; none where no layer sets one."""
-    try:
-        bounds = bounds_by_placement(statistics, placements, tail_fraction)
-    except NoBoundsError:
-        return []
-    return [Variant(kind, name, bounds.low, bounds.high)]
+    def _bounds(self, tail: float, *, noise: bool = True) -> EpsilonBounds:
+        placements = [reading.placement for reading in self.readings]
+        return bounds_by_placement(self._measured(tail, noise=noise), placements, tail)

@@ -6,6 +6,7 @@ CUDA device, waits for nothing but betas or an ε that are tensors there.
 
 from __future__ import annotations
 
+import itertools
 import sys
 from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,7 +24,7 @@ from epsgrid.numerics.magnitudes import TAIL_FRACTION
 from epsgrid.numerics.series import FRACTIONS, LayerSnapshot, Series, Snapshot
 from epsgrid.numerics.tables import Counter
 from epsgrid.observing.adapters import Adapter, adapter_for, epsilon_in, name_of, unwrap, warn_of_underflow
-from epsgrid.observing.diagnosis import Alarm, Diagnosis, EpsilonWarning, diagnose
+from epsgrid.observing.diagnosis import Alarm, Diagnosis, EpsilonWarning, arguments_of, diagnose
 from epsgrid.observing.history import History, Row
 from epsgrid.observing.judging import Estimation
 from epsgrid.observing.kinds import cancelled_biases
@@ -289,7 +290,7 @@ class Observer:
         masks = self._noise_in(counted).masks
         names = ((each.layer.name, masks.get(each.layer.parameter)) for each, _ in counted)
         noisy = [name for name, mask in names if mask is not None and bool(mask.all())]
-        return diagnose(type(self.optimizer).__name__, self.step, counted, noisy)
+        return diagnose(type(self.optimizer).__name__, self.step, itertools.starmap(arguments_of, counted), noisy)
 
     def after_step(self) -> None:
         """Count a step that no hook has seen, such as one in the replay of a CUDA graph."""

@@ -19,6 +19,7 @@ from torch import nn
 from epsgrid.errors import NoBoundsError, ObservationError
 from epsgrid.numerics.bounds import EpsilonBounds, Variant, VariantKind
 from epsgrid.numerics.magnitudes import TAIL_FRACTION
+from epsgrid.numerics.precision import shortened
 from epsgrid.numerics.series import FRACTIONS, Series
 from epsgrid.numerics.trajectory import has_settled
 from epsgrid.observing.adapters import Adapter, adapter_for, name_of, unwrap, warn_of_underflow
@@ -278,8 +279,7 @@ def _matching(patterns: Sequence[str], names: Sequence[str]) -> Iterator[str]:
     for pattern in patterns:
         matched = fnmatch.filter(names, pattern)
         if not matched:
-            more = f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""
-            known = f"{', '.join(names[:_NAMES_SHOWN])}{more}"
+            known = shortened(names, _NAMES_SHOWN)
             raise ObservationError(f"leave_out: {pattern!r} matches no layer; the layers are {known}")
         yield from matched
 

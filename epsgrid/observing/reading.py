@@ -53,6 +53,11 @@ class Reading:
         """The ε that the layer is trained with; None where its group has no "eps", or several in it."""
         return None if self.layer.group is None else epsilon_in(self.layer.group)
 
+    @property
+    def learning_rate(self) -> float | None:
+        """The learning rate of its group; None where that has none, or one that is no number."""
+        return None if self.layer.group is None else epsilon_in(self.layer.group, "lr")
+
 
 def local(tensor: torch.Tensor) -> torch.Tensor:
     """Return the part of a tensor that lies in this process, for a DTensor its shard, plain and dequantised."""

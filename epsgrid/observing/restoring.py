@@ -80,7 +80,8 @@ def surroundings_restored(model: nn.Module, loss: object) -> Iterator[None]:
     modules that the loss holds or that either refers to: their gradients, buffers, modes and other attributes.
     """
     own = {id(module): module for module in model.modules()}
-    classes = {base for module in own.values() for base in type(module).__mro__ if _is_of_users(base)}
+    classes = {base for module in own.values() for base in type(module).__mro__ if issubclass(base, nn.Module)}
+    classes = {base for base in classes if base.__module__.partition(".")[0] != "torch"}
     code = [base.__dict__.get("forward") for base in classes]
     with ExitStack() as stack, torch.no_grad():
         for part in _held((loss, *code), dict(own)):
@@ -94,10 +95,6 @@ def surroundings_restored(model: nn.Module, loss: object) -> Iterator[None]:
                 stack.callback(_attributes_restorer(each))
         with torch.set_grad_enabled(True):
             yield
-
-
-def _is_of_users(base: type) -> bool:
-    return issubclass(base, nn.Module) and base.__module__.partition(".")[0] != "torch"
 
 
 def _held(holder: object, seen: dict[int, Any]) -> Iterator[object]:

@@ -25,7 +25,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from epsgrid.errors import ObservationError
+from epsgrid.errors import ObservationError, in_a_line
 from epsgrid.numerics.histogram import LogHistogram
 from epsgrid.observing.adapters import Adapter
 from epsgrid.observing.copying import copy_model, copy_optimizer, take_step
@@ -107,8 +107,7 @@ def rounding_noise(
     except ObservationError as reason:
         return RoundingNoise(checked=False, reason=str(reason))
     except Exception as error:  # the model's code may raise anything, and a probe goes on without this check
-        lines = str(error).strip().splitlines() or [""]
-        return RoundingNoise(checked=False, reason=f"{type(error).__name__}: {lines[0]}")
+        return RoundingNoise(checked=False, reason=in_a_line(error))
 
 
 def _masks(

@@ -13,14 +13,13 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
 
 from epsgrid.numerics.bounds import EpsilonBounds
 from epsgrid.numerics.fits import Exponent, fit_exponent, scaling_error
+from epsgrid.numerics.groups import MOSTLY_NOISE
 from epsgrid.numerics.magnitudes import LayerStatus
 from epsgrid.numerics.statistics import Interval, mean_interval
-from epsgrid.report.trust import MOSTLY
 from epsgrid.selection.cells import Cell, Choice, Difference, difference, read_cells, read_metric
 from epsgrid.selection.formatting import Metric, count
 from epsgrid.selection.load import StoredExperiment, of_trials, parsed_bounds
@@ -29,11 +28,15 @@ from epsgrid.store.paths import ExperimentFolder
 from epsgrid.store.records import GridRecord, ProbeRecord, VariedRecord
 
 BASE = "base"
-_WITH_EPSILON, _WITHOUT_EPSILON = "sqrt", "sqrt-keep-epsilon"
-_Answer = Literal["safe", "safe for the lower bound only", "safe for the upper bound only", "not safe", "cannot tell"]
 _FEW_STEPS = 8
 _LARGE_BATCH = 0.1
 """Share of the data from which on drawing without replacement shows."""
+_SAFE = {
+    (True, True): "safe",
+    (True, False): "safe for the lower bound only",
+    (False, True): "safe for the upper bound only",
+}
+"""Whether bounds may be scaled by 1/√κ, by whether noise dominates the lower and the upper one."""
 
 
 @dataclass(frozen=True)
@@ -43,11 +46,6 @@ class _MeasuredBatches:
     record: VariedRecord
     bounds: Mapping[tuple[int, int], EpsilonBounds]
     steps: Mapping[int, int]
-
-    @property
-    def base(self) -> int:
-        """The spec's own batch size."""
-        return int(self.record.own[0])
 
 
 @dataclass(frozen=True)
@@ -79,7 +77,7 @@ class _MovesRow:
     low: Exponent | None
     median: Exponent | None
     high: Exponent | None
-    is_rounding_noise: bool = False
+    is_rounding_noise: bool
 
 
 @dataclass(frozen=True)
@@ -101,7 +99,7 @@ class ExponentRows:
     low: Exponent
     high: Exponent
     layers: tuple[_MovesRow, ...]
-    answer: _Answer
+    answer: str
     verdict: str
     notes: tuple[str, ...]
 
@@ -131,26 +129,39 @@ def read_batches(folder: ExperimentFolder) -> _MeasuredBatches | None:
 
 def exponent_rows(measured: _MeasuredBatches) -> ExponentRows:
     """Return the rows of bounds measured at several batch sizes."""
-    record = measured.record
-    first = measured.bounds[measured.base, record.seeds[0]]
+    seeds, base = measured.record.seeds, int(measured.record.own[0])
     lows = {place: bounds.low.magnitude for place, bounds in measured.bounds.items()}
     highs = {place: bounds.high.magnitude for place, bounds in measured.bounds.items()}
     low, high = _fitted(lows), _fitted(highs)
     assert low is not None and high is not None
-    sizes = tuple(_size_row(measured, size, lows, highs) for size in measured.steps)
-    layers = _layer_rows(measured, first)
-    answer: _Answer = "cannot tell" if low.regime == high.regime == "undecided" else "not safe"
-    if low.regime == high.regime == "noise-dominated":
-        answer = "safe"
-    elif low.regime == "noise-dominated":
-        answer = "safe for the lower bound only"
-    elif high.regime == "noise-dominated":
-        answer = "safe for the upper bound only"
+
+    def error(magnitudes: Mapping[tuple[int, int], float], size: int) -> Interval | None:
+        errors = [scaling_error(magnitudes[base, seed], magnitudes[size, seed], size / base) for seed in seeds]
+        return None if size == base else mean_interval(errors)
+
+    sizes = tuple(
+        _SizeRow(
+            batch_size=size,
+            steps=steps,
+            kappa=size / base,
+            low=here.low.epsilon,
+            high=here.high.epsilon,
+            low_decade=here.low.decade,
+            high_decade=here.high.decade,
+            low_scaling_error=error(lows, size),
+            high_scaling_error=error(highs, size),
+        )
+        for size, steps in measured.steps.items()
+        for here in [measured.bounds[size, seeds[0]]]
+    )
+    layers = _layer_rows(measured.bounds, measured.bounds[base, seeds[0]])
+    unsafe = "cannot tell" if low.regime == high.regime == "undecided" else "not safe"
+    answer = _SAFE.get((low.regime == "noise-dominated", high.regime == "noise-dominated"), unsafe)
     return ExponentRows(
-        base_batch_size=measured.base,
+        base_batch_size=base,
         sizes=sizes,
-        seeds=len(record.seeds),
-        tail_fraction=first.tail_fraction,
+        seeds=len(seeds),
+        tail_fraction=measured.bounds[base, seeds[0]].tail_fraction,
         low=low,
         high=high,
         layers=layers,
@@ -169,66 +180,34 @@ def _fitted(magnitudes: Mapping[tuple[int, int], float | None]) -> Exponent | No
     return fit_exponent(by_seed)
 
 
-def _layer_rows(measured: _MeasuredBatches, first: EpsilonBounds) -> tuple[_MovesRow, ...]:
+def _layer_rows(bounds: Mapping[tuple[int, int], EpsilonBounds], first: EpsilonBounds) -> tuple[_MovesRow, ...]:
     """Return the exponents of all layers, in the model's order."""
     noise = first.reliability.noise if first.reliability else {}
-    by_name = {
-        place: {layer.name: layer for layer in bounds.layers if layer.status is LayerStatus.MEASURED}
-        for place, bounds in measured.bounds.items()
-    }
+    measured: dict[str, dict[tuple[int, int], tuple[float | None, ...]]] = {}
+    for place, own in bounds.items():
+        for layer in own.layers:
+            if layer.status is LayerStatus.MEASURED:
+                median = layer.histogram.median if layer.histogram else None
+                measured.setdefault(layer.name, {})[place] = (layer.low, median, layer.high)
     rows = []
     for layer in first.layers:
-        found = {place: layers[layer.name] for place, layers in by_name.items() if layer.name in layers}
-        low = _fitted({place: own.low for place, own in found.items()})
-        median = _fitted({place: own.histogram.median for place, own in found.items() if own.histogram})
-        high = _fitted({place: own.high for place, own in found.items()})
-        is_noise = noise.get(layer.name, 0.0) >= MOSTLY
-        rows.append(_MovesRow(layer.name, layer.kind, layer.entries, low, median, high, is_noise))
+        found = measured.get(layer.name, {})
+        low, middle, high = (_fitted({place: each[end] for place, each in found.items()}) for end in range(3))
+        is_noise = noise.get(layer.name, 0.0) >= MOSTLY_NOISE
+        rows.append(_MovesRow(layer.name, layer.kind, layer.entries, low, middle, high, is_noise))
     return tuple(rows)
 
 
-def _size_row(
-    measured: _MeasuredBatches,
-    size: int,
-    lows: Mapping[tuple[int, int], float],
-    highs: Mapping[tuple[int, int], float],
-) -> _SizeRow:
-    seeds, base = measured.record.seeds, measured.base
-    here = measured.bounds[size, seeds[0]]
-
-    def error(magnitudes: Mapping[tuple[int, int], float]) -> Interval | None:
-        if size == base:
-            return None
-        return mean_interval(
-            [scaling_error(magnitudes[base, seed], magnitudes[size, seed], size / base) for seed in seeds]
-        )
-
-    return _SizeRow(
-        batch_size=size,
-        steps=measured.steps[size],
-        kappa=size / base,
-        low=here.low.epsilon,
-        high=here.high.epsilon,
-        low_decade=here.low.decade,
-        high_decade=here.high.decade,
-        low_scaling_error=error(lows),
-        high_scaling_error=error(highs),
-    )
-
-
-def _verdict(
-    answer: _Answer, low: Exponent, high: Exponent, sizes: Sequence[_SizeRow], layers: Sequence[_MovesRow]
-) -> str:
-    question = f"scaling bounds by 1/√κ between batch {sizes[0].batch_size} and {sizes[-1].batch_size}: {answer}"
-    ends = f"the lower bound goes as B^{exponent(low)} ({low.regime}), the upper as B^{exponent(high)} ({high.regime})"
+def _verdict(answer: str, low: Exponent, high: Exponent, sizes: Sequence[_SizeRow], layers: Sequence[_MovesRow]) -> str:
     errors = [abs(each.mean) for row in sizes for each in (row.low_scaling_error, row.high_scaling_error) if each]
     regimes = Counter(row.median.regime for row in layers if row.median is not None)
-    share = (
-        f"in their median {regimes['noise-dominated']} of {count(sum(regimes.values()), 'layer')} are noise-dominated"
-    )
+    noisy = f"{regimes['noise-dominated']} of {count(regimes.total(), 'layer')} are noise-dominated"
     others = [f"{number} {regime}" for regime, number in regimes.most_common() if regime != "noise-dominated"]
-    error = f"scaled bounds are off by at most {max(errors):.2f} decades"
-    return f"{question}; {ends}; {error}; {', '.join([share, *others])}"
+    return (
+        f"scaling bounds by 1/√κ between batch {sizes[0].batch_size} and {sizes[-1].batch_size}: {answer};"
+        f" the lower bound goes as B^{exponent(low)} ({low.regime}), the upper as B^{exponent(high)} ({high.regime});"
+        f" scaled bounds are off by at most {max(errors):.2f} decades; in their median {', '.join([noisy, *others])}"
+    )
 
 
 def exponent(fitted: Exponent) -> str:
@@ -242,7 +221,6 @@ def exponent(fitted: Exponent) -> str:
 
 
 def _notes(measured: _MeasuredBatches) -> Iterator[str]:
-    record = measured.record
     yield "every size saw as many epochs, with frozen weights and with averages over as many epochs (β^κ)"
     largest = max(measured.steps)
     if measured.steps[largest] < _FEW_STEPS:
@@ -250,13 +228,14 @@ def _notes(measured: _MeasuredBatches) -> Iterator[str]:
             f"at batch {largest} v̂ is the mean square of only {count(measured.steps[largest], 'gradient')}, which "
             "draws its tails apart: more epochs (--epochs) help"
         )
-    if len(record.points) == 2 and len(record.seeds) == 1:
+    if len(measured.steps) == 2 and len(measured.record.seeds) == 1:
         yield "two sizes and one seed leave no interval: add a size, or seeds with probe.seeds"
-    if record.examples is not None and largest >= _LARGE_BATCH * record.examples:
-        smaller = 1 - math.sqrt(max(record.examples - largest, 0) / max(record.examples - 1, 1))
+    examples = measured.record.examples or math.inf
+    if largest >= _LARGE_BATCH * examples:
+        smaller = 1 - math.sqrt(max(examples - largest, 0) / max(examples - 1, 1))
         yield (
-            f"batch {largest} is {100 * largest / record.examples:.0f} % of the data: drawn without replacement, its "
-            f"noise is {100 * smaller:.0f} % smaller than 1/√B says"
+            f"batch {largest} is {100 * largest / examples:.0f} % of the data: drawn without replacement, its noise is "
+            f"{100 * smaller:.0f} % smaller than 1/√B says"
         )
 
 
@@ -337,36 +316,29 @@ def _trained_batches(stored: StoredExperiment) -> TrainedBatches | None:
     groups: dict[tuple[int, str], list[Trial]] = {}
     for each in record.cells:
         groups.setdefault((each.batch_size, each.rule), []).append(each)
-    rules = sorted(dict.fromkeys(rule for _, rule in groups), key=lambda rule: rule != BASE)
+    rules = [BASE, *dict.fromkeys(rule for _, rule in groups)]
     places = sorted(groups, key=lambda place: (rules.index(place[1]), place[0]))
     cells = {place: read_cells(_as_swept(stored, groups[place]))[0] for place in places}
     metric = read_metric(_as_swept(stored, record.cells))
-    base = cells.get((record.base_batch_size, BASE))
-    if metric is None or base is None:
+    if metric is None or (record.base_batch_size, BASE) not in cells:
         return None
-    rows = tuple(
-        _TrainedRow(
-            batch_size=size,
-            rule=rule,
-            cell=cell,
-            changes=record.changes.get(f"batch {size}, {rule}", ""),
-            gap=difference(_choice(cell), _choice(base), (f"batch {size}, {rule}", "the base"), metric),
-        )
-        for (size, rule), cell in cells.items()
-    )
-    forgetting = []
-    for (size, rule), cell in cells.items():  # half-life forms are compared with each other
-        without = cells.get((size, rule.replace(_WITH_EPSILON, _WITHOUT_EPSILON, 1)))
-        if rule.split(",")[0] == _WITH_EPSILON and without is not None:
+    base = cells[record.base_batch_size, BASE]
+    rows, forgetting = [], []
+    for (size, rule), cell in cells.items():
+        where = f"batch {size}, {rule}"
+        gap = difference(_choice(cell), _choice(base), (where, "the base"), metric)
+        rows.append(_TrainedRow(size, rule, cell, record.changes.get(where, ""), gap))
+        kept = cells.get((size, rule.replace("sqrt", "sqrt-keep-epsilon", 1)))  # half-life forms are compared, too
+        if rule.split(",")[0] == "sqrt" and kept is not None:
             names = (f"batch {size}, with ε scaled", f"batch {size}, with ε kept")
-            forgetting.append(_ForgettingRow(size, difference(_choice(cell), _choice(without), names, metric)))
+            forgetting.append(_ForgettingRow(size, difference(_choice(cell), _choice(kept), names, metric)))
     return TrainedBatches(
         base_batch_size=record.base_batch_size,
         setting=base.label,
         origin=record.origin,
         metric=metric,
         selection=stored.experiment.spec["training"]["selection"],
-        rows=rows,
+        rows=tuple(rows),
         forgetting=tuple(forgetting),
         skipped=tuple(record.skipped.items()),
     )
@@ -374,11 +346,8 @@ def _trained_batches(stored: StoredExperiment) -> TrainedBatches | None:
 
 def _as_swept(stored: StoredExperiment, cells: Sequence[Trial]) -> StoredExperiment:
     """Return the experiment as if its only grid held these trials."""
-    as_cells = tuple(
-        Trial(cell.id, cell.learning_rate, cell.epsilon, cell.seed, (f"batch {cell.batch_size}, {cell.rule}",))
-        for cell in cells
-    )
-    return of_trials(stored, GridRecord("", {}, 1.0, as_cells, None))
+    named = tuple(replace(cell, grids=(f"batch {cell.batch_size}, {cell.rule}",)) for cell in cells)
+    return of_trials(stored, GridRecord("", {}, 1.0, named, None))
 
 
 def _choice(cell: Cell) -> Choice:

@@ -10,9 +10,8 @@ from epsgrid.numerics.damping import Damping, pooled
 from epsgrid.numerics.series import FRACTIONS, LayerSnapshot, Series, Snapshot
 from epsgrid.report.figures.damping import damping_numbers, draw_damping
 from epsgrid.report.figures.percentiles import draw_percentiles, percentile_numbers
-from epsgrid.report.figures.style import to_bytes
 from epsgrid.report.html.page import Section, html_page
-from epsgrid.report.pictures import RenderedFigure
+from epsgrid.report.pictures import Picture, rendered
 from epsgrid.report.table import Table
 from epsgrid.selection.formatting import NOTHING, percent, power, powers
 
@@ -105,25 +104,21 @@ def series_of(rows: Sequence[CheckpointRow]) -> Series:
 
 def checkpoints_page(rows: Sequence[CheckpointRow], notes: Sequence[str]) -> str:
     """Return the page: the last checkpoint's answer, figures of each optimizer over the steps, table and layers."""
-    figures = []
+    pictures: list[Picture] = []
     for number, where in enumerate(dict.fromkeys(row.where for row in rows)):
         own = [row for row in rows if row.where == where]
         last = own[-1]
-        series, prefix = series_of(own), f"{where}: " if where else ""
-        axis = ""
+        series, prefix, axis = series_of(own), f"{where}: " if where else "", ""
         if len({row.step for row in own} - {None}) < len(own):
             axis = " The axis counts the files from 0, since they have no steps of their own each."
         numbers = percentile_numbers(series, last.bounds, last.epsilons[0] if last.epsilons else None)
-        if numbers is not None:
-            caption = f"{prefix}Percentiles of √v̂, and the bounds of {last.file}.{axis}"
-            files = {"svg": to_bytes(draw_percentiles(numbers), "svg")}
-            figures.append(RenderedFigure(f"percentiles-{number}", "√v̂ and ε over the steps", caption, files))
-        if (
-            shortened := damping_numbers(list(zip(series.steps, [row.dampings for row in own], strict=True)), "step")
-        ) is not None:
-            caption = f"{prefix}The mean length of steps of the layers with the shortest, as a share of that at ε → 0."
-            files = {"svg": to_bytes(draw_damping(shortened), "svg")}
-            figures.append(RenderedFigure(f"damping-{number}", "How far ε shortens the steps", caption + axis, files))
-    sections = [Section("Over the steps", figures=tuple(figures), tables=(timeline_table(rows),))]
+        caption = f"{prefix}Percentiles of √v̂, and the bounds of {last.file}.{axis}"
+        pictures.append((f"percentiles-{number}", "√v̂ and ε over the steps", caption, numbers, draw_percentiles))
+        shortened = damping_numbers(list(zip(series.steps, [row.dampings for row in own], strict=True)), "step")
+        caption = (
+            f"{prefix}The mean length of steps of the layers with the shortest, as a share of that at ε → 0.{axis}"
+        )
+        pictures.append((f"damping-{number}", "How far ε shortens the steps", caption + axis, shortened, draw_damping))
+    sections = [Section("Over the steps", figures=rendered(pictures), tables=(timeline_table(rows),))]
     title = f"{rows[-1].optimizer}: {len(rows)} checkpoints"
     return html_page(title, f"{rows[-1].label}: {headline(rows[-1])}", sections, notes=notes)

@@ -8,13 +8,14 @@ from dataclasses import replace
 from epsgrid.grids import CONVENTIONAL, NARROWED
 from epsgrid.numerics.bounds import EpsilonBounds
 from epsgrid.numerics.estimates import PointEstimate, point_estimates
+from epsgrid.numerics.groups import MOSTLY_NOISE
 from epsgrid.numerics.placement import Placement
 from epsgrid.report.batches import batches_row
 from epsgrid.report.claims import Run, claims, run_of
 from epsgrid.report.notes import notes, provenance, scoring, unfinished
 from epsgrid.report.observed import Observed, most_moved, observed, observed_row
 from epsgrid.report.rows import AdaptiveRow, BoundsRow, Comparison, GridRow
-from epsgrid.report.trust import MOSTLY, kind_rows, reliability_row, shares_above
+from epsgrid.report.trust import kind_rows, reliability_row, shares_above
 from epsgrid.selection.answers import answer
 from epsgrid.selection.best import best_rows, grid_names, tally_cells
 from epsgrid.selection.cells import Cell, of_grid, tally
@@ -104,7 +105,7 @@ def _bounds_row(bounds: EpsilonBounds, placement: Placement) -> BoundsRow:
 def estimates(bounds: EpsilonBounds, placement: Placement) -> tuple[PointEstimate, ...]:
     """Return the point estimates of ε; layers that are mostly rounding noise have no say."""
     noise = bounds.reliability.noise if bounds.reliability else {}
-    return tuple(point_estimates(bounds.layers, placement, [layer for layer in noise if noise[layer] >= MOSTLY]))
+    return tuple(point_estimates(bounds.layers, placement, [layer for layer in noise if noise[layer] >= MOSTLY_NOISE]))
 
 
 def _adaptive_rows(bounds: EpsilonBounds, placement: Placement, cells: Sequence[Cell]) -> tuple[AdaptiveRow, ...]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from epsgrid.grids import DEFAULT, NARROWED
 from epsgrid.numerics.series import Series
-from epsgrid.report.figures.over_time import adaptable_numbers, drift
+from epsgrid.report.figures.over_time import drift
 from epsgrid.report.rows import MovedRow, ObservedRow
 from epsgrid.selection.best import BestRow
 from epsgrid.selection.cells import Cell, TrialRow
@@ -60,7 +60,7 @@ def _series(stored: StoredExperiment, trial: TrialRow) -> Series | None:
 def observed_row(each: Observed, stored: StoredExperiment) -> ObservedRow:
     """Return what the snapshots of a trial say in numbers."""
     snapshots = each.series.snapshots
-    shares = adaptable_numbers(each.series)
+    shares = [share for _, share in each.series.adaptable()]
     drifts = drift(each.series, stored.bounds) if stored.bounds else ()
     return ObservedRow(
         name=each.name,
@@ -70,8 +70,8 @@ def observed_row(each: Observed, stored: StoredExperiment) -> ObservedRow:
         snapshots=len(snapshots),
         first=snapshots[0].epoch,
         last=snapshots[-1].epoch,
-        adaptable_first=shares.total[0] if shares else None,
-        adaptable_last=shares.total[-1] if shares else None,
+        adaptable_first=shares[0] if shares else None,
+        adaptable_last=shares[-1] if shares else None,
         low_moved=drifts[-1].low_moved if drifts else None,
         high_moved=drifts[-1].high_moved if drifts else None,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +32,10 @@ FIGURES = (
 """Names of all figures that a report may have, and of those of earlier versions."""
 
 
+Picture = tuple[str, str, str, Any, Callable[[Any], "Figure"]]
+"""Name, title, caption, numbers (None where there is nothing to show) and drawing function of a figure."""
+
+
 @dataclass(frozen=True)
 class RenderedFigure:
     """A figure with its words; `files` holds it by the ending of the file: "svg", and for a paper "png" and "pdf"."""
@@ -49,19 +53,22 @@ def render_figures(
 
     `seen` are the trials whose snapshots are shown.
     """
-    rendered = []
-    for name, title, caption, numbers, draw in _pictures(stored, comparison, seen):
+    return rendered(_pictures(stored, comparison, seen), ("svg", "png", "pdf") if paper else ("svg",))
+
+
+def rendered(pictures: Iterable[Picture], suffixes: Sequence[str] = ("svg",)) -> tuple[RenderedFigure, ...]:
+    """Return the figures among some pictures that have something to show."""
+    found = []
+    for name, title, caption, numbers, draw in pictures:
         if numbers is not None:
             figure = draw(numbers)
-            files = {suffix: to_bytes(figure, suffix) for suffix in (("svg", "png", "pdf") if paper else ("svg",))}
-            rendered.append(RenderedFigure(name, title, caption, files))
-    return tuple(rendered)
+            found.append(
+                RenderedFigure(name, title, caption, {suffix: to_bytes(figure, suffix) for suffix in suffixes})
+            )
+    return tuple(found)
 
 
-def _pictures(
-    stored: StoredExperiment, comparison: Comparison, seen: Sequence[Observed]
-) -> Iterator[tuple[str, str, str, Any, Callable[[Any], Figure]]]:
-    """Yield name, title, caption, numbers (None where there is nothing to show) and drawing function of all figures."""
+def _pictures(stored: StoredExperiment, comparison: Comparison, seen: Sequence[Observed]) -> Iterator[Picture]:
     has_epsilon, metric = bool(comparison.answers.epsilons), comparison.metric
     yield (
         "curve",

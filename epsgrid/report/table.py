@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
+
+from epsgrid.numerics.precision import shortened as shortened
 
 _NUMBER = re.compile(r"[-−+]?\d[\d.,]*(?:e[-−+]?\d+)?%?(?:/\d+)?(?<!,)\Z")
 _UNITS = {"%", "±", "to", "points", "s", "min", "h", "d", "×", "–"}
@@ -43,13 +44,3 @@ def _is_number(text: str) -> bool:
     [True, True, True, True, False, False]
     """
     return all(word in _UNITS or _NUMBER.match(word) for word in text.split())
-
-
-def shortened(names: Sequence[str], shown: int = 3) -> str:
-    """Write the first of several names, and how many more there are.
-
-    >>> shortened(["a", "b", "c", "d", "e"])
-    'a, b, c and 2 more'
-    """
-    hidden = len(names) - shown
-    return ", ".join(names[:shown]) + (f" and {hidden} more" if hidden > 0 else "")

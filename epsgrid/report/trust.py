@@ -16,8 +16,6 @@ from epsgrid.numerics.magnitudes import OTHER, LayerStatistics, LayerStatus, bou
 from epsgrid.numerics.placement import Placement
 from epsgrid.numerics.trajectory import settled_after
 
-MOSTLY = 0.5
-"""Share of rounding noise from which on a layer counts as nothing else, and has no say in a point estimate."""
 _CHOICES = {
     "tail": "tail of {}",
     "seed": "{}",

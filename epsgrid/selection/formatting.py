@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from epsgrid.numerics.bounds import EpsilonBounds
 
 NOTHING = "–"
+percent, count = precision.percent, precision.count
 
 
 @dataclass(frozen=True)
@@ -130,15 +131,6 @@ def ranges(values: Sequence[float], among: Sequence[float]) -> str:
     )
 
 
-def percent(fraction: float) -> str:
-    """Write a fraction in percent.
-
-    >>> percent(0.0012), percent(0.5), percent(0.99996)
-    ('0.1 %', '50.0 %', '100.0 %')
-    """
-    return f"{100 * fraction:.1f} %"
-
-
 def interval(low: float, high: float, metric: Metric) -> str:
     """Write an interval of differences with its unit.
 
@@ -175,15 +167,6 @@ def duration(seconds: float) -> str:
         return f"{minutes // 60} h {minutes % 60:02d} min"
     hours = round(seconds / 3600)
     return f"{hours // 24} d {hours % 24:02d} h"
-
-
-def count(number: int, noun: str) -> str:
-    """Write a count with its noun.
-
-    >>> count(1, "seed"), count(3, "seed")
-    ('1 seed', '3 seeds')
-    """
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _decimals(value: float, metric: Metric) -> int:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from epsgrid.numerics.placement import Placement
+from epsgrid.numerics.precision import percent
 from epsgrid.store import observations
 from epsgrid.store.paths import remember
 from tests.cli.conftest import Shell
@@ -57,12 +58,12 @@ def test_the_latest_probe_is_shown(shell):
 def test_a_trial_is_shown_with_what_adapts(shell):
     shown = shell.call("inspect", "small", TUNED[:8], "--quiet")
     assert f"trial {TUNED}: lr 1e-3, ε 1e-3, seed 0, done" in shown.stdout and "at step 90, epoch 9:" in shown.stdout
-    rows = re.findall(rf"^(\S+) +[\d,]+ +\S+ +(\S+) +\S+ +([\d.]+) % .*{BLOCKS}", shown.stdout, re.MULTILINE)
+    rows = re.findall(rf"^(\S+) +[\d,]+ +\S+ +(\S+) +\S+ +(\S+ %) .*{BLOCKS}", shown.stdout, re.MULTILINE)
     kept = series()
     assert [name for name, *_ in rows] == [layer.name for layer in SMALL]
     for name, median, share in rows:
         assert float(median) == pytest.approx(kept.over_time(name, 0.5)[-1][1], rel=0.05)
-        assert share == f"{100 * kept.adaptable(name)[-1][1]:.1f}"
+        assert share == percent(kept.adaptable(name)[-1][1])
     assert re.search(r"damping: steps are [\d.]+ % of those at ε → 0, least in \S+: [\d.]+ %", shown.stdout)
     assert "at step 20, epoch 2:" in shell.call("inspect", "small", TUNED, "--step", "22").stdout
 

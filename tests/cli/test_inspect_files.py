@@ -11,6 +11,7 @@ import torch
 from rich.cells import cell_len
 
 import epsgrid
+from epsgrid.numerics.precision import percent
 from tests.cli.conftest import Shell
 from tests.observing.samples import OPTIMIZERS, mlp, train
 
@@ -41,15 +42,13 @@ def test_one_file_is_answered_on_a_screen(kept: Path) -> None:
     lines = shown.stdout.splitlines()
     (found,) = epsgrid.read_checkpoint(kept / "b.pt").optimizers
     share = found.adaptable_fraction()
-    assert re.fullmatch(
-        rf"ε bounds: \S+ to \S+; at its ε, 1e-2, {100 * share.total:.1f} % of the entries adapt", lines[0]
-    )
+    assert re.fullmatch(rf"ε bounds: \S+ to \S+; at its ε, 1e-2, {percent(share.total)} of the entries adapt", lines[0])
     assert lines[1:3] == ["b.pt", "state       adam, step 15, 6 layers, 483 entries"]
     code, screen = Shell(kept).in_terminal("inspect", str(kept / "b.pt"), COLUMNS="80", NO_COLOR="1")
     on_screen = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", screen).splitlines()
     assert code == 0 and 12 <= len(on_screen) <= 24 and max(map(cell_len, on_screen)) <= 80
     rows = dict(re.findall(r"^(\d\.\w+) .* ([\d.]+) % ", shown.stdout, re.MULTILINE))
-    assert rows == {name: f"{100 * each:.1f}" for name, each in share.layers.items()}
+    assert rows == {name: percent(each).removesuffix(" %") for name, each in share.layers.items()}
     assert shown.stderr == ""
 
 

@@ -83,7 +83,7 @@ def test_reliability_stands_below_the_bounds(shell):
     assert bounds < kinds < trust < estimates
     for line in (
         "  • with seed 1 the lower bound would be 1e-4, one decade higher",
-        "  • only rounding noise: conv.bias (100.0 % of its entries)",
+        "  • only rounding noise: conv.bias (100 % of its entries)",
         "as measured                 1e-5   0.1        5                     –",
         "without rounding noise      1e-4   0.1        4               +1.0, 0",
     ):

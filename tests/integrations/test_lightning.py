@@ -139,12 +139,12 @@ def lines_of(caplog: pytest.LogCaptureFixture) -> list[str]:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"max_steps": 4}, "4 of 6 steps of the first epoch"),
-        ({"max_steps": 2, "accumulate_grad_batches": 2}, "2 of 3 steps of the first epoch"),
+        ({"max_steps": 4}, "4 steps, within the first epoch"),
+        ({"max_steps": 2, "accumulate_grad_batches": 2}, "2 steps, within the first epoch"),
         ({"accumulate_grad_batches": 4}, "2 steps, 1 epoch"),
-        ({"limit_train_batches": 0.5}, "3 of 6 steps of the first epoch"),
-        ({"limit_train_batches": 4, "max_steps": 2}, "2 of 6 steps of the first epoch"),
-        ({"fast_dev_run": True}, "1 of 6 steps of the first epoch"),
+        ({"limit_train_batches": 0.5}, "3 steps, within the first epoch"),
+        ({"limit_train_batches": 4, "max_steps": 2}, "2 steps, within the first epoch"),
+        ({"fast_dev_run": True}, "1 steps, within the first epoch"),
         ({"max_steps": EPOCH}, "6 steps, 1 epoch"),
     ],
 )
@@ -183,7 +183,7 @@ def test_after_a_fit_that_was_cut_short_the_next_whole_epoch_is_measured(
         expected, _ = by_hand()
         assert callback.bounds.layers == expected.layers != provisional.layers
         resume(resumed, tmp_path / "it.ckpt", epochs=2)
-    assert lines_of(caplog) == ["4 of 6 steps of the first epoch", "6 steps, 1 epoch", "10 steps, 1.67 epochs"]
+    assert lines_of(caplog) == ["4 steps, within the first epoch", "6 steps, 1 epoch", "10 steps, 1 epoch"]
     assert resumed.bounds == resumed.observers[0].bounds()
     assert resumed.observers[0].step == 4 + EPOCH
 

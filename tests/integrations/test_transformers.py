@@ -206,9 +206,9 @@ def lines_of(capsys: pytest.CaptureFixture[str]) -> list[str]:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"max_steps": 4}, "4 of 6 steps of the first epoch"),
-        ({"num_train_epochs": 0.5}, "3 of 6 steps of the first epoch"),
-        ({"max_steps": 2, "gradient_accumulation_steps": 2}, "2 of 3 steps of the first epoch"),
+        ({"max_steps": 4}, "4 steps, within the first epoch"),
+        ({"num_train_epochs": 0.5}, "3 steps, within the first epoch"),
+        ({"max_steps": 2, "gradient_accumulation_steps": 2}, "2 steps, within the first epoch"),
         ({"gradient_accumulation_steps": 4}, "2 steps, 1 epoch"),
         ({"max_steps": EPOCH}, "6 steps, 1 epoch"),
     ],
@@ -236,15 +236,13 @@ def test_an_epoch_of_unknown_length(tmp_path: Path, capsys: pytest.CaptureFixtur
 
 
 @pytest.mark.filterwarnings("ignore:Detected call of `lr_scheduler.step")
-@pytest.mark.parametrize(
-    ("only_model", "words"), [(False, "6 steps, 1 epoch"), (True, f"{2 + EPOCH} steps, 1.33 epochs")]
-)
+@pytest.mark.parametrize(("only_model", "words"), [(False, "6 steps, 1 epoch"), (True, f"{2 + EPOCH} steps, 1 epoch")])
 def test_after_a_training_that_was_cut_short_the_next_whole_epoch_is_measured(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], only_model: bool, words: str
 ) -> None:
     kept = {"save_strategy": "steps", "save_steps": 4, "save_only_model": only_model}
     trainer_of(tmp_path, [real().own.EpsilonCallback()], max_steps=4, **kept).train()
-    assert lines_of(capsys) == ["4 of 6 steps of the first epoch"]
+    assert lines_of(capsys) == ["4 steps, within the first epoch"]
     callback = real().own.EpsilonCallback()
     trainer = trainer_of(tmp_path, [callback], num_train_epochs=2)
     trainer.train(resume_from_checkpoint=str(tmp_path / "checkpoint-4"))

@@ -1,8 +1,11 @@
-"""The same mathematics in plain numpy: slower, obvious, and sharing no code with the package."""
+"""The same mathematics in plain numpy: slower, obvious, and sharing no code with what is tested."""
 
 from __future__ import annotations
 
 import numpy as np
+import torch
+
+from epsgrid.numerics.placement import Placement
 
 
 def edges(mantissa_bits: int) -> np.ndarray:
@@ -34,3 +37,9 @@ def published_bounds(layers: list[np.ndarray], scale: float) -> tuple[float, flo
         lows.append(ordered[int(0.02 * len(ordered))])
         highs.append(ordered[int(0.98 * len(ordered))])
     return min(lows), max(highs)
+
+
+def exact_damping(v: torch.Tensor, scale: float, placement: Placement, epsilon: float) -> float | None:
+    """The mean damping of the moving entries, entry by entry; None where no entry moves."""
+    moving = magnitudes(v.double().numpy(), scale)
+    return float(placement.damping(moving, epsilon).mean()) if len(moving) else None

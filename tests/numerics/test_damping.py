@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from epsgrid import optimizers, plugins
 from epsgrid.numerics import counting
-from epsgrid.numerics.counting import exact_damping
 from epsgrid.numerics.damping import NOT_SHORTENED, damping_of, largest_harmless, pooled
 from epsgrid.numerics.placement import Placement
+from tests.numerics.reference import exact_damping
 
 ADAPTIVE = [name for name in plugins.names("optimizers") if optimizers.load(name).DEFAULT_EPSILON]
 PLACEMENTS = [

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from epsgrid.numerics.placement import Placement
-from epsgrid.observing.diagnosis import MOMENTUM_SGD, RECOVERED, SHORTENED, Alarm, Diagnosis, diagnose
+from epsgrid.observing.diagnosis import MOMENTUM_SGD, RECOVERED, SHORTENED, Alarm, Diagnosis, arguments_of, diagnose
 from epsgrid.observing.layers import Layer
 from epsgrid.observing.reading import LayerStatus, Reading, histogram_of
 
@@ -22,7 +22,7 @@ def reading(name: str, magnitudes: list[float], epsilon: float | None = 1e-8, pl
 
 def diagnosis(*readings: Reading, step: int = 100, noise: tuple[str, ...] = ()) -> Diagnosis:
     counted = [(each, None if each.values is None else histogram_of(each)) for each in readings]
-    return diagnose("Adam", step, counted, noise)
+    return diagnose("Adam", step, itertools.starmap(arguments_of, counted), noise)
 
 
 FINE, SHORT, DROWNED = [1e-6] * 8, [1e-9] * 7 + [1e-7], [1e-10] * 8

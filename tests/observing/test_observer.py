@@ -28,9 +28,10 @@ from tests.numerics.reference import published_bounds
 from tests.observing.samples import OPTIMIZERS, batches, mlp, squares, train
 
 
-def observed(steps: int = 0, name: str = "adam", **keywords: Any) -> tuple[nn.Module, torch.optim.Optimizer, Observer]:
+def observed(steps: int = 0, name: Any = "adam", **keywords: Any) -> tuple[nn.Module, Any, Observer]:
+    """Observe some steps of an optimizer, named or given as what builds it."""
     model = mlp()
-    optimizer = OPTIMIZERS[name](model.parameters())
+    optimizer = OPTIMIZERS.get(name, name)(model.parameters())
     observer = observe(optimizer, model=model, **keywords)
     train(model, optimizer, steps)
     return model, optimizer, observer
@@ -357,9 +358,7 @@ def test_a_step_that_raises_is_none_and_the_next_one_is_seen(is_within: bool) ->
         raise RuntimeError("out of luck")
 
     torch.optim.AdamW([nn.Parameter(torch.ones(1))])
-    model = mlp()
-    optimizer = Failing(model.parameters())
-    observer = observe(optimizer, model=model)
+    model, optimizer, observer = observed(0, Failing)
     optimizer.failures = 3
     for _ in range(3):
         model(batches(1)[0]).square().mean().backward()
@@ -450,10 +449,7 @@ class Whole(torch.optim.Adam):
 
 
 def test_copies_of_an_observed_optimizer_are_not_observed() -> None:
-    model = mlp()
-    optimizer = Whole(model.parameters())
-    observer = observe(optimizer, model=model)
-    train(model, optimizer, 1)
+    _model, optimizer, observer = observed(1, Whole)
     for copied in (copy.deepcopy(optimizer), pickle.loads(pickle.dumps(optimizer))):  # noqa: S301
         copied.step()
     assert observer.step == 1
@@ -786,9 +782,7 @@ def test_a_state_that_cannot_be_read_is_named_once_and_ends_no_training(
     registered: Any, keep: Any, second_moment: Any, words: str
 ) -> None:
     registered(Own, second_moment)
-    model = mlp()
-    optimizer = Own(model.parameters(), keep)
-    observer = observe(optimizer, model=model)
+    model, optimizer, observer = observed(0, lambda p: Own(p, keep))
     words = rf"layer '0\.weight': .*{words}"
     with pytest.warns(
         RuntimeWarning, match=f"Own cannot be observed from step 1 on, and the training goes on: {words}"
@@ -808,9 +802,7 @@ def test_what_was_counted_before_a_state_could_not_be_read_any_more_stays(regist
         return of_own(state, group)
 
     registered(Own, forgetful)
-    model = mlp()
-    optimizer = Own(model.parameters())
-    observer = observe(optimizer, model=model)
+    model, optimizer, observer = observed(0, Own)
     with pytest.warns(RuntimeWarning, match=r"cannot be observed from step 3 on, .* raised RuntimeError: forgotten"):
         train(model, optimizer, 4)
     assert observer.step == 4 and steps(observer) == (1, 2)
@@ -822,10 +814,7 @@ def test_what_was_counted_before_a_state_could_not_be_read_any_more_stays(regist
 
 def test_a_second_moment_of_no_step_is_told(registered: Any) -> None:
     registered(Own, lambda state, group: SecondMoment(state["v"], 0.99, 0) if state else None)
-    model = mlp()
-    optimizer = Own(model.parameters())
-    observer = observe(optimizer, model=model)
-    train(model, optimizer, 1)
+    _model, _optimizer, observer = observed(1, Own)
     words = r"layer '0\.weight': .* is not zero, yet no step is counted: steps count"
     with pytest.raises(ObservationError, match=words):
         observer.bounds()
@@ -842,10 +831,7 @@ class Renamed(torch.optim.AdamW):
 
 
 def test_a_second_moment_that_is_kept_elsewhere_is_told() -> None:
-    model = mlp()
-    optimizer = Renamed(model.parameters())
-    observer = observe(optimizer, model=model)
-    train(model, optimizer, 1)
+    _model, optimizer, observer = observed(1, Renamed)
     words = (
         r"the state of this Renamed \(second\) has no second moment where .* by epsgrid\.register_optimizer\(Renamed, …"
     )
@@ -862,10 +848,7 @@ def test_a_second_moment_that_is_kept_elsewhere_is_told() -> None:
 def test_an_epsilon_of_several_numbers_is_that_of_no_layer(registered: Any, epsilon: Any) -> None:
     """Adafactor and its kin have one for the mean of squares and another for the update; bounds need neither."""
     registered(Own, of_own)
-    model = mlp()
-    optimizer = Own(model.parameters(), eps=epsilon)
-    observer = observe(optimizer, model=model)
-    train(model, optimizer, 2)
+    model, optimizer, observer = observed(2, lambda p: Own(p, eps=epsilon))
     bounds = epsgrid.probe(model, optimizer, batches(2), lambda model, batch: model(batch).square().mean())
     assert 0 < observer.bounds().low.epsilon <= bounds.high.epsilon
     assert observer.series().snapshots[0].threshold is None and observer.snapshot().threshold is None

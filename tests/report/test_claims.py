@@ -78,7 +78,7 @@ def test_like_sgd_needs_few_adapting_entries_and_an_equal_metric(tmp_path: Path,
     tuned = run(tmp_path / "a", curve(flat_top))
     row = found("sgd", tuned, reference(tmp_path / "b", sgdm))
     assert (row.answer, row.run) == (answer, "simulated")
-    assert row.numbers.startswith("0.0 % of the entries adapt, by the probe, at the best setting, lr 1e-3, ε")
+    assert row.numbers.startswith("0 % of the entries adapt, by the probe, at the best setting, lr 1e-3, ε")
     assert "margin ±1.00 points" in row.numbers
 
 
@@ -103,7 +103,7 @@ def test_full_adaptability_compares_small_epsilon_with_the_rest(tmp_path: Path, 
     truth = curve(lambda decade: 80 + 5 * abs(decade - best), noise=0.1)
     row = found("adaptable", run(tmp_path / "peak", truth, metric=PERPLEXITY))
     assert row.answer == answer
-    assert "ε at which less than 95.0 % of the non-zero entries adapt lose" in row.numbers
+    assert "ε at which less than 95 % of the non-zero entries adapt lose" in row.numbers
     plateau = run(tmp_path / "plateau", curve(lambda _: 80, noise=1.0), metric=PERPLEXITY)
     assert found("adaptable", plateau).answer == "undecided"
 

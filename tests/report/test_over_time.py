@@ -13,7 +13,7 @@ from epsgrid.numerics.damping import damping_of
 from epsgrid.numerics.placement import Placement
 from epsgrid.report import table
 from epsgrid.report.figures.damping import damping_of_series
-from epsgrid.report.figures.over_time import adaptable_numbers, dampings_of, drift, times_of, with_histograms
+from epsgrid.report.figures.over_time import dampings_of, drift, times_of, with_histograms
 from epsgrid.report.figures.percentiles import FRACTIONS, _pooled_percentiles, percentile_numbers
 from epsgrid.report.html import page
 from epsgrid.report.text import bounds as bounds_text
@@ -53,9 +53,7 @@ def test_there_is_one_panel_for_each_kind() -> None:
     assert numbers is not None
     assert [panel.title for panel in numbers.panels] == ["convolution", "bias", "dense"]
     assert numbers.ends == (bounds.low.magnitude, bounds.high.magnitude)
-    shares = adaptable_numbers(series())
-    assert shares is not None
-    assert numbers.adapting == {k: tuple(zip(shares.times, own, strict=True)) for k, own in shares.kinds.items()}
+    assert [*numbers.adapting] == ["convolution", "bias", "dense"]
     assert numbers.thresholds == tuple((float(epoch), 1e-3) for epoch in range(1, 10))
     unprobed = percentile_numbers(series(threshold=None), None, 1e-3)
     assert unprobed is not None
@@ -67,8 +65,7 @@ def test_snapshots_without_histograms_are_not_shown() -> None:
     assert [snapshot.step for snapshot in with_histograms(kept)] == [10, 30, 50, 70, 90]
     together = _pooled_percentiles(kept, "all", range(4))
     assert together is not None and together.times == (1.0, 3.0, 5.0, 7.0, 9.0)
-    shares = adaptable_numbers(kept)
-    assert shares is not None and shares.times == together.times
+    assert [step for step, _ in kept.adaptable()] == [10, 30, 50, 70, 90]
 
 
 def test_where_nothing_was_kept_nothing_is_shown() -> None:
@@ -77,8 +74,8 @@ def test_where_nothing_was_kept_nothing_is_shown() -> None:
     stateless = series(stateless=[layer.name for layer in SMALL])
     for kept in (empty, bare, stateless):
         assert percentile_numbers(kept, None, 1e-3) is None
-        assert adaptable_numbers(kept) is None
-    assert adaptable_numbers(series(threshold=None)) is None
+        assert kept.adaptable() == []
+    assert series(threshold=None).adaptable() == []
     assert drift(stateless, None) == ()
 
 
@@ -88,16 +85,14 @@ def share_above(names: list[str], place: int, magnitude: float) -> float:
 
 
 def test_adaptable_shares_are_those_of_the_entries_zeros_included() -> None:
-    numbers = adaptable_numbers(series())
+    numbers = percentile_numbers(series(), None, 1e-3)
     assert numbers is not None
-    for kind, name in (("convolution", "conv.weight"), ("dense", "head.weight")):
-        expected = [share_above([name], place, 1e-3) for place in range(9)]
-        assert numbers.kinds[kind] == pytest.approx(expected, abs=0.06)
-    everything = [layer.name for layer in SMALL]
-    expected = [share_above(everything, place, 1e-3) for place in range(9)]
-    assert numbers.total == pytest.approx(expected, abs=0.03)
-    expected = [share_above(["conv.bias", "head.bias"], place, 1e-3) for place in range(9)]
-    assert numbers.kinds["bias"] == pytest.approx(expected, abs=0.06)
+    of_kind = {"convolution": ["conv.weight"], "dense": ["head.weight"], "bias": ["conv.bias", "head.bias"]}
+    for kind, names in of_kind.items():
+        expected = [(place + 1, share_above(names, place, 1e-3)) for place in range(9)]
+        assert np.array(numbers.adapting[kind]) == pytest.approx(np.array(expected), abs=0.06)
+    expected = [share_above([layer.name for layer in SMALL], place, 1e-3) for place in range(9)]
+    assert [share for _, share in series().adaptable()] == pytest.approx(expected, abs=0.03)
 
 
 def test_drift_is_the_published_rule_at_every_snapshot() -> None:

@@ -54,7 +54,7 @@ def test_the_table_has_the_verdict_its_reasons_and_the_noise() -> None:
     assert row is not None
     table = reliability_table(row)
     assert table.title == "Reliability: low"
-    assert table.points == (*row.reasons, "only rounding noise: conv.bias (100.0 % of its entries)")
+    assert table.points == (*row.reasons, "only rounding noise: conv.bias (100 % of its entries)")
     assert table.rows[0] == ("as measured", "1e-5", "0.1", "5", "–")
     assert table.rows[2] == ("seed 1", "1e-4", "0.1", "4", "+1.0, 0")
     assert table.note is not None and table.note.startswith("decades settled after 4 of 16 batches")

@@ -229,12 +229,10 @@ def test_what_was_not_trained_or_probed_is_not_measured() -> None:
 def test_the_kind_of_optimizer_is_that_of_the_probed_entries() -> None:
     bounds = estimate_bounds([measured("w", (1000,), np.full(1000, 1e-12, dtype=np.float32))], Placement.outside())
     found = answer(evidence(sweep(FLAT), bounds=bounds, placement=Placement.outside()))
-    words = (
-        r"At lr 1e-2, ε 1e-8, 100\.0 % of the entries with a gradient adapt and steps are 99\.0 % of those at ε → 0: "
-    )
+    words = r"At lr 1e-2, ε 1e-8, 100 % of the entries with a gradient adapt and steps are 99 % of those at ε → 0: "
     says(found.of("kind"), words + "adaptive", "adaptive")
     found = answer(evidence(sweep({**FLAT, 1e-4: 0.95}), bounds=bounds, placement=Placement.outside()))
-    words = r"ε 1e-4, 0\.0 % of .*: momentum SGD with learning rate lr/ε = 100; compare `optimizer: sgdm` at that rate"
+    words = r"ε 1e-4, 0 % of .*: momentum SGD with learning rate lr/ε = 100; compare `optimizer: sgdm` at that rate"
     says(found.of("kind"), words, "momentum SGD")
 
 

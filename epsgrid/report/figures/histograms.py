@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from epsgrid.numerics.histogram import HIDDEN_TAIL
 from epsgrid.report.figures import style
 from epsgrid.report.figures.binning import GREATEST, LEAST, counts_between, log_edges
 from epsgrid.report.rows import Comparison
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _BINS_PER_DECADE = 10
-_HIDDEN_TAIL = 0.001
-"""Share of a layer's smallest entries that may lie left of the picture: a few denormals would stretch it by decades."""
 _NAME_INCH = 0.13
 """Least distance of two names one below the other, in 7 point type."""
 
@@ -80,7 +79,7 @@ def histogram_numbers(stored: StoredExperiment, comparison: Comparison) -> _Hist
 
     edges = log_edges(_BINS_PER_DECADE)
     counts = [counts_between(layer.histogram, edges) for layer in bounds.layers]
-    extremes = [(h.quantile(_HIDDEN_TAIL), h.quantile(1.0)) for layer in bounds.layers if (h := layer.histogram)]
+    extremes = [(h.quantile(HIDDEN_TAIL), h.quantile(1.0)) for layer in bounds.layers if (h := layer.histogram)]
     visible = [end for ends in extremes for end in ends if end]
     visible += [*swept, bounds.low.magnitude, bounds.high.magnitude]
     first = max(math.floor(math.log10(min(visible)) - 0.1), LEAST)

@@ -16,7 +16,6 @@ from epsgrid.numerics.placement import Placement
 from epsgrid.numerics.series import Series, Snapshot
 
 TimeUnit = Literal["epoch", "step"]
-_Shares = tuple[float | None, ...]
 
 
 @dataclass(frozen=True)
@@ -65,14 +64,6 @@ def dampings_of(series: Series, snapshot: Snapshot, placement: Placement | None)
     return {name: damping for name, damping in found.items() if damping is not None}
 
 
-def kinds_of(series: Series) -> dict[str, tuple[int, ...]]:
-    """Return the indices of the layers of each kind; kinds in the order in which the model has them."""
-    return {
-        kind: tuple(index for index, other in enumerate(series.kinds) if other == kind)
-        for kind in dict.fromkeys(series.kinds)
-    }
-
-
 def drift(series: Series, bounds: EpsilonBounds | None) -> tuple[_Drift, ...]:
     """Return how the bounds moved: one row per snapshot in which a layer is measured.
 
@@ -93,42 +84,4 @@ def drift(series: Series, bounds: EpsilonBounds | None) -> tuple[_Drift, ...]:
             threshold=snapshots[ends.step].threshold,
         )
         for ends in series.ends_over_time(tail)
-    )
-
-
-@dataclass(frozen=True)
-class _AdaptableNumbers:
-    """Shares of the entries with √v̂ above the ε that each snapshot was trained with, in [0, 1].
-
-    Attributes:
-        kinds: of all layers of a kind together, at each time; None where they have no state.
-        total: of all layers together.
-        times: rising; not empty.
-    """
-
-    kinds: dict[str, _Shares]
-    total: _Shares
-    times: tuple[float, ...]
-
-
-def adaptable_numbers(series: Series) -> _AdaptableNumbers | None:
-    """Return the shares over time; None where no snapshot holds histograms and an ε."""
-    snapshots = [snapshot for snapshot in with_histograms(series) if snapshot.threshold is not None]
-    if not snapshots:
-        return None
-    layers = [dict(series.adaptable(name)) for name in series.names]
-    total = dict(series.adaptable())
-
-    def of_kind(indices: tuple[int, ...], step: int) -> float | None:
-        known = [(series.entries[i], layers[i][step]) for i in indices if step in layers[i]]
-        entries = sum(count for count, _ in known)
-        return sum(count * share for count, share in known) / entries if entries else None
-
-    return _AdaptableNumbers(
-        kinds={
-            kind: tuple(of_kind(indices, snapshot.step) for snapshot in snapshots)
-            for kind, indices in kinds_of(series).items()
-        },
-        total=tuple(total.get(snapshot.step) for snapshot in snapshots),
-        times=tuple(times_of(series)[1][snapshot.step] for snapshot in snapshots),
     )

@@ -14,7 +14,7 @@ from epsgrid.numerics.bounds import EpsilonBounds
 from epsgrid.numerics.series import Series
 from epsgrid.report.figures import style
 from epsgrid.report.figures.binning import log_edges, pooled, quantile_of
-from epsgrid.report.figures.over_time import TimeUnit, adaptable_numbers, kinds_of, times_of, with_histograms
+from epsgrid.report.figures.over_time import TimeUnit, times_of, with_histograms
 from epsgrid.selection.formatting import power
 
 if TYPE_CHECKING:
@@ -71,21 +71,20 @@ def percentile_numbers(
     series: Series, bounds: EpsilonBounds | None, epsilon: float | None
 ) -> _PercentileNumbers | None:
     """Return the numbers of the figure for a trial of that ε; None where there is nothing to show."""
-    found = [_pooled_percentiles(series, kind, indices) for kind, indices in kinds_of(series).items()]
+    of_kind = {kind: [at for at, own in enumerate(series.kinds) if own == kind] for kind in series.kinds}
+    found = [_pooled_percentiles(series, kind, indices) for kind, indices in of_kind.items()]
     panels = tuple(panel for panel in found if panel is not None)
     if not panels:
         return None
-    (unit, times), adapting = times_of(series), {}
-    if shares := adaptable_numbers(series):
-        for kind, own in shares.kinds.items():
-            adapting[kind] = tuple((t, s) for t, s in zip(shares.times, own, strict=True) if s is not None)
+    unit, times = times_of(series)
+    adapting = {kind: [(times[step], share) for step, share in series.adaptable(kind=kind)] for kind in of_kind}
     return _PercentileNumbers(
         panels=panels,
         unit=unit,
         ends=(bounds.low.magnitude, bounds.high.magnitude) if bounds else None,
         thresholds=tuple((times[s.step], s.threshold) for s in series.snapshots if s.threshold),
         epsilon=epsilon,
-        adapting={kind: points for kind, points in adapting.items() if points},
+        adapting={kind: tuple(points) for kind, points in adapting.items() if points},
     )
 
 

@@ -20,12 +20,10 @@ def batches_tables(batches: BatchesRow | None) -> tuple[Table, ...]:
 
 def exponent_tables(rows: ExponentRows) -> tuple[Table, ...]:
     """Return the bounds at each size with the errors of scaling, and the exponents of every layer."""
-    columns = ("batch", "κ", "steps", "lower ε", "decade", "scaling error", "upper ε", "decade", "scaling error")
     note = (
         f"scaling error: decades by which the bounds of batch {rows.base_batch_size}, at 1/√κ of their magnitude, lie "
         "above those measured" + (f", mean of {rows.seeds} seeds and 95 % interval" if rows.seeds > 1 else "")
     )
-    points = (f"{rows.verdict}.", *(f"{note}." for note in rows.notes))
     sizes = tuple(
         (
             f"{row.batch_size}{' (spec)' if row.batch_size == rows.base_batch_size else ''}",
@@ -36,19 +34,10 @@ def exponent_tables(rows: ExponentRows) -> tuple[Table, ...]:
         )
         for row in rows.sizes
     )
-    return Table("Batch sizes: the bounds at each", columns, sizes, note, points), _layers_table(rows)
-
-
-def _scaling_error(error: Interval | None) -> str:
-    if error is None:
-        return NOTHING
-    mean, low, high = (signed_decades(decades, digits=2) for decades in (error.mean, error.low, error.high))
-    return mean if error.low is None else f"{mean} [{low}, {high}]"
-
-
-def _layers_table(rows: ExponentRows) -> Table:
+    columns = ("batch", "κ", "steps", "lower ε", "decade", "scaling error", "upper ε", "decade", "scaling error")
+    points = tuple(f"{point}." for point in (rows.verdict, *rows.notes))
     low, high = percentiles(rows.tail_fraction)
-    texts = tuple(
+    layers = tuple(
         (
             row.name + (" (rounding noise)" if row.is_rounding_noise else ""),
             row.kind,
@@ -58,9 +47,19 @@ def _layers_table(rows: ExponentRows) -> Table:
         )
         for row in rows.layers
     )
-    columns = ("layer", "kind", "entries", low, "median", high, "median is")
-    note = "exponents p in √v̂ ∝ B^p with 95 % interval, −1/2: noise-dominated, 0: signal-dominated"
-    return Table("Batch sizes: exponents of √v̂ by layer", columns, texts, note, texts=2)
+    of_layers = ("layer", "kind", "entries", low, "median", high, "median is")
+    law = "exponents p in √v̂ ∝ B^p with 95 % interval, −1/2: noise-dominated, 0: signal-dominated"
+    return (
+        Table("Batch sizes: the bounds at each", columns, sizes, note, points),
+        Table("Batch sizes: exponents of √v̂ by layer", of_layers, layers, law, texts=2),
+    )
+
+
+def _scaling_error(error: Interval | None) -> str:
+    if error is None:
+        return NOTHING
+    mean, low, high = (signed_decades(decades, digits=2) for decades in (error.mean, error.low, error.high))
+    return mean if error.low is None else f"{mean} [{low}, {high}]"
 
 
 def _trained_table(trained: TrainedBatches) -> Table:

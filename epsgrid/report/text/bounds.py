@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 from epsgrid.grids import NARROWED
 from epsgrid.numerics.estimates import PointEstimate
+from epsgrid.numerics.precision import shortened
 from epsgrid.report.rows import AdaptiveRow, BoundsRow, ObservedRow
-from epsgrid.report.table import Table, shortened
+from epsgrid.report.table import Table
 from epsgrid.report.trust import KindRow, ReliabilityRow
 from epsgrid.selection.formatting import NOTHING, count, percent, power
 
