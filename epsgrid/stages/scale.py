@@ -17,7 +17,8 @@ from epsgrid.numerics import scaling
 from epsgrid.numerics.scaling import Rule
 from epsgrid.optimizers import _scaling as optimizer_scaling
 from epsgrid.spec.loading import spec_from_json
-from epsgrid.spec.model import OptimizerOptions, Spec
+from epsgrid.spec.model import Spec
+from epsgrid.spec.options import OptimizerOptions
 from epsgrid.spec.writing import spec_to_yaml
 from epsgrid.tasks._divide import DividedImages
 from epsgrid.tasks.nuclei import Nuclei

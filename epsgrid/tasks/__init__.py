@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from epsgrid import plugins
 from epsgrid.errors import DataError
-from epsgrid.spec.model import TaskOptions
+from epsgrid.spec.options import TaskOptions
 
 if TYPE_CHECKING:
     import torch

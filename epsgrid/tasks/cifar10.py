@@ -37,7 +37,7 @@ from epsgrid.data._images import (
 )
 from epsgrid.data._torchvision import import_torchvision
 from epsgrid.errors import DataError
-from epsgrid.spec.model import TaskOptions
+from epsgrid.spec.options import TaskOptions
 from epsgrid.tasks._build import image_builder
 from epsgrid.tasks._divide import DividedImages, divide
 from epsgrid.tasks._options import Subset

@@ -33,7 +33,7 @@ from pydantic import AfterValidator, Field
 
 from epsgrid import plugins
 from epsgrid.errors import ExecutionError, SpecError
-from epsgrid.spec.model import Frozen
+from epsgrid.spec.options import Frozen
 from epsgrid.tasks import Metric
 from epsgrid.tasks._own import FunctionTrial, NoData, OwnOptions, number
 
@@ -102,6 +102,11 @@ class Options(OwnOptions):
     """Seconds after which a command is ended, and tried again as one that failed. null: no limit."""
     diverged_exit: Annotated[int, Field(ge=1, le=255)] | None = None
     """The exit status by which the command says that it diverged. null: none."""
+
+    @classmethod
+    def code(cls, options: Mapping[str, Any]) -> tuple[str, ...]:
+        """Return the names of the script files in the command."""
+        return plugins.scripts(options["run"], options["folder"])
 
 
 def metric(options: Options) -> Metric:

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from epsgrid.data import bundled
 from epsgrid.data._images import Images, image_set
-from epsgrid.spec.model import TaskOptions
+from epsgrid.spec.options import TaskOptions
 from epsgrid.tasks._build import image_builder
 from epsgrid.tasks._divide import DividedImages, balanced_order, divide
 

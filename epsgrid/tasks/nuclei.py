@@ -28,7 +28,7 @@ from pydantic import Field
 from epsgrid.data import bundled
 from epsgrid.errors import SpecError
 from epsgrid.numerics.seeds import derive_seed
-from epsgrid.spec.model import TaskOptions
+from epsgrid.spec.options import TaskOptions
 from epsgrid.tasks import Metric, Split, Task
 from epsgrid.tasks._divide import balanced_order
 

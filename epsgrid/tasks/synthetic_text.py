@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from epsgrid.data._corpus import SPLITS, Corpus, make_corpus
-from epsgrid.spec.model import Count, Seed
+from epsgrid.spec.options import Count, Seed
 from epsgrid.tasks._build import build_language
 from epsgrid.tasks._options import LanguageOptions, Words
 

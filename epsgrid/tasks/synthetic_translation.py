@@ -15,7 +15,7 @@ import numpy as np
 from pydantic import Field
 
 from epsgrid.data._parallel import ParallelCorpus, ParallelText, encoded_corpus
-from epsgrid.spec.model import Count, Seed
+from epsgrid.spec.options import Count, Seed
 from epsgrid.tasks._build import build_translation
 from epsgrid.tasks._options import TranslationOptions
 

@@ -191,7 +191,7 @@ def test_a_process_that_dies_in_its_first_step_is_told(asking, user_code: UserCo
         import os
         from torch import nn
         from types import SimpleNamespace
-        from epsgrid.spec.model import ModelOptions
+        from epsgrid.spec.options import ModelOptions
 
         class Net(nn.Linear):
             def forward(self, images):
