@@ -14,7 +14,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
@@ -189,7 +189,7 @@ def _run_held(
         spec, trial = _read_trial(experiment, folder)
         epsilon = "none" if trial.epsilon is None else power(trial.epsilon, 6)
         note(f"start: lr {power(trial.learning_rate, 6)}, epsilon {epsilon}, seed {trial.seed}")
-        if not spec.execution.is_here and not any(each.result_json.exists() for each in experiment.trials()):
+        if not spec.execution.is_here and not experiment.trained.exists():
             _rehearse_there(spec, trial, folder, is_alone=is_exclusive or spec.execution.executor == "slurm")
         device = resolve_device(spec.execution.device, spec.training.precision)
         options: dict[str, Any] = {
@@ -213,6 +213,9 @@ def _run_held(
             peak = {"cuda_peak_bytes": torch.cuda.max_memory_reserved(device)}
             result = dataclasses.replace(result, provenance={**result.provenance, **peak})
         result.write(folder.result_json)
+        if not spec.execution.is_here:
+            with suppress(OSError):  # then the next trial is rehearsed as well
+                experiment.trained.touch()
         folder.failure_json.unlink(missing_ok=True)
         folder.checkpoint.unlink(missing_ok=True)
         note(f"{result.state}{f': {result.reason}' if result.reason else ''}")

@@ -145,8 +145,7 @@ def train_planned(
     todo = with_states(planned, asked, workers)
     notify(todo)
     left = [trial for trial in planned.trials if todo.states[trial.id] not in todo.settled]
-    is_new = todo.count("done", "diverged", "interrupted", "running", PRUNED) == 0
-    if is_new:
+    if todo.count("done", "diverged", "interrupted", "running", PRUNED) == 0:
         todo = _rehearse(asked, todo, left, stop, is_asked=bool(workers or spec.execution.workers))
     watch = None
     if spec.sweep.prune is not None:
@@ -155,7 +154,7 @@ def train_planned(
     else:
         for trial in left:
             unprune(folder.trial(trial.id))
-    runner = _Runner(asked, todo, fail_fast, notify, stop, watch, is_new)
+    runner = _Runner(asked, todo, fail_fast, notify, stop, watch)
     with nullcontext() if watch is None else watch.looking():
         runner.run(left)
     if runner.refusal:
@@ -229,7 +228,6 @@ class _Runner:
     notify: Callable[[SweepEvent], None]
     requested: StopRequest
     watch: Watch | None
-    is_new: bool
     has_failed: bool = False
     refusal: str = ""
     attempts: Counter[str] = field(default_factory=Counter)
@@ -243,10 +241,14 @@ class _Runner:
         is_over = bool(self.refusal or self.hopeless()) or (self.fail_fast and self.has_failed)
         return max(self.requested.level(), int(is_over))
 
+    def has_results(self) -> bool:
+        """Return whether any trial of the plan has come to its end."""
+        return self.trained > 0 or self.todo.count(*FINISHED, PRUNED) > 0
+
     def hopeless(self) -> str:
         """Return why no training of the user's own would end otherwise than the first ones have; "" where one may."""
-        is_first = self.asked.spec.task.trains_itself and not self.trained and not self.todo.count(*FINISHED, PRUNED)
-        if not is_first or len(self.errors) < _ALIKE or len({*self.errors.values()}) > 1:
+        is_own = self.asked.spec.task.trains_itself
+        if not is_own or self.has_results() or len(self.errors) < _ALIKE or len({*self.errors.values()}) > 1:
             return ""
         return (
             f"Stopped: the first {len(self.errors)} trainings failed alike, and none has ended well. Correct it, and"
@@ -290,7 +292,7 @@ class _Runner:
         if event.status == JobStatus.HELD_ELSEWHERE:
             return
         is_refused = event.status == JobStatus.REFUSED
-        if is_refused and self.is_new and not self.trained:  # what the first is refused for holds for all
+        if is_refused and not self.has_results():  # what the first is refused for holds for all
             if not self.refusal:
                 is_stored = folder.failure_json.exists()
                 self.refusal = TrialFailure.read(folder.failure_json).trace if is_stored else f"see {folder.log}"
