@@ -8,6 +8,7 @@ import torch
 
 from epsgrid.executors import Job, JobStatus
 from epsgrid.stages.experiment import resolve
+from epsgrid.stages.running import HowToRun
 from epsgrid.stages.sweep import sweep
 from epsgrid.store.lease import Lease
 from epsgrid.store.records import TrialFailure, TrialResult
@@ -25,7 +26,7 @@ def experiment(tmp_path):
     path.write_text(SPEC)
     asked = resolve(path, None, (), tmp_path / "runs")
     stop = SimpleNamespace(level=lambda: 1)
-    sweep(asked, "conventional", workers=1, fail_fast=False, notify=lambda event: None, stop=stop)
+    sweep(asked, "conventional", HowToRun(1, lambda event: None, stop))
     return asked.folder
 
 

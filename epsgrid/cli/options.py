@@ -72,6 +72,9 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON documen
 AllLayersOption = Annotated[
     bool, typer.Option("--all-layers", help="List every layer; a terminal shows 40 of many otherwise.")
 ]
+HalfLifeOption = Annotated[
+    bool, typer.Option("--half-life", help="At other batch sizes scale decays as β^κ, which has no largest size.")
+]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only results and errors.")]
 WorkersOption = Annotated[
     int | None,

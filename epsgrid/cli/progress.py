@@ -18,11 +18,14 @@ from rich.live import Live
 from rich.progress import DownloadColumn, Progress, TransferSpeedColumn
 from rich.text import Text
 
-from epsgrid.cli.console import err
+from epsgrid.cli.console import err, note
 from epsgrid.errors import ExecutionError, ExitCode
 from epsgrid.selection.formatting import duration, power
 from epsgrid.spec.trial import Trial
-from epsgrid.stages.running import SweepEvent, SweepPlan, TrialEvent
+from epsgrid.stages.deciding import Further, Outcome, sweep_further
+from epsgrid.stages.experiment import Asked
+from epsgrid.stages.running import HowToRun, SweepEvent, SweepPlan, TrialEvent
+from epsgrid.stages.sweep import GridChoice, Planned
 
 _Progress = tuple[Callable[[str], None], Callable[[str, int, int], None]]
 """Functions that show a line, and progress as `update(title, done, of)`; `of` is 0 where it is unknown."""
@@ -51,8 +54,8 @@ class Stop:
         return self._level
 
     def __enter__(self) -> Stop:
-        """Take over the signals."""
-        for number in self._numbers:
+        """Take over the signals, as the main thread of a program can."""
+        for number in self._numbers if threading.current_thread() is threading.main_thread() else ():
             self._before[number] = signal.signal(number, self._handle)
         return self
 
@@ -106,6 +109,15 @@ def progress_shown(*, quiet: bool, in_bytes: bool = False) -> Iterator[_Progress
                 console.print(f"{title}: {text}", markup=False)
 
         yield (lambda line: console.print(line, markup=False), update)
+
+
+def sweep_with_progress(
+    asked: Asked, what: GridChoice | Planned, further: Further, *, workers: int | None, fail_fast: bool, quiet: bool
+) -> tuple[Outcome, ExitCode | None]:
+    """Sweep with its progress shown; return how it ended, and the exit code where it was asked to stop."""
+    with Stop(outlives_terminal=asked.spec.execution.executor == "slurm") as stop, sweep_shown(quiet=quiet) as notify:
+        say = (lambda sentence: None) if quiet else note
+        return sweep_further(asked, what, further, HowToRun(workers, notify, stop, fail_fast, say)), stop.exit_code
 
 
 @contextmanager

@@ -7,12 +7,11 @@ the grids, and contenders, fresh seeds and looks in a record of their own, befor
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from epsgrid import optimizers
 from epsgrid.errors import SpecError
-from epsgrid.executors import StopRequest
 from epsgrid.grids import CONVENTIONAL, NARROWED
 from epsgrid.grids._plan import Plan
 from epsgrid.selection import deciding, extending
@@ -22,7 +21,7 @@ from epsgrid.selection.formatting import count, power, ranges
 from epsgrid.selection.load import StoredExperiment, load_experiment
 from epsgrid.spec.trial import Trial, identity, trial_identity
 from epsgrid.stages.experiment import Asked, parameters_of, prepare_data
-from epsgrid.stages.running import SweepEvent, SweepPlan, SweepSummary
+from epsgrid.stages.running import HowToRun, SweepPlan, SweepSummary
 from epsgrid.stages.sweep import GridChoice, Planned, plan_sweep, sweep
 from epsgrid.store.records import AddedRate, ConfirmRecord, GridRecord
 from epsgrid.store.state import FINISHED, trial_state
@@ -65,20 +64,8 @@ class Outcome:
     why: str = ""
 
 
-def sweep_further(
-    asked: Asked,
-    what: GridChoice | Planned,
-    further: Further,
-    *,
-    workers: int | None,
-    fail_fast: bool,
-    notify: Callable[[SweepEvent], None],
-    say: Callable[[str], None],
-    stop: StopRequest,
-) -> Outcome:
+def sweep_further(asked: Asked, what: GridChoice | Planned, further: Further, how: HowToRun) -> Outcome:
     """Train grids and what follows them; a plan is followed by nothing. See `epsgrid.stages.sweep.sweep`.
-
-    `notify` receives the plan of each round, and `say` a sentence before each.
 
     Raises:
         SpecError: the spec leaves nothing to decide, or other looks were planned.
@@ -87,7 +74,7 @@ def sweep_further(
     done: list[SweepSummary] = []
 
     def is_trained(part: GridChoice | Planned) -> bool:
-        done.append(sweep(asked, part, workers=workers, fail_fast=fail_fast, notify=notify, stop=stop))
+        done.append(sweep(asked, part, how))
         return done[-1].complete
 
     if not is_trained(what):
@@ -95,7 +82,7 @@ def sweep_further(
     while further.extend_rates and (added := _rates_beyond(asked, what)):
         epsilons = ["" if each.epsilon is None else f", ε {power(each.epsilon)}" for each in added]
         listed = ", ".join(f"lr {power(each.learning_rate)}{own}" for each, own in zip(added, epsilons, strict=True))
-        say(f"The best learning rate is at an edge of those tried; trained next: {listed}.")
+        how.say(f"The best learning rate is at an edge of those tried; trained next: {listed}.")
         grids = GridRecord.read(asked.folder.grid_json)
         replace(grids, added_rates=tuple(dict.fromkeys((*grids.added_rates, *added)))).write(asked.folder.grid_json)
         if not is_trained(what):
@@ -111,7 +98,7 @@ def sweep_further(
     while (following := _next_block(asked, record)) is not None:
         record = following
         seeds = count(len({cell.seed for cell in record.cells}), "fresh seed")
-        say(f"Not decided yet; the next look is after {seeds} of {_contenders_text(asked, record)}.")
+        how.say(f"Not decided yet; the next look is after {seeds} of {_contenders_text(asked, record)}.")
         if not is_trained(Planned(Plan({}, record.cells), record)):
             return Outcome(_joined(done))
     stored = load_experiment(asked.folder)

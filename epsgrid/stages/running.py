@@ -102,6 +102,25 @@ SweepEvent = SweepPlan | TrialEvent
 
 
 @dataclass(frozen=True)
+class HowToRun:
+    """How a command runs trials.
+
+    Attributes:
+        workers: trials at once; None means the number in the spec, or one per core or GPU slot.
+        notify: receives the plan, then each trial's start and end.
+        stop: is asked whether to stop.
+        fail_fast: start nothing more after the first failure.
+        say: receives a sentence before each further round of trials.
+    """
+
+    workers: int | None
+    notify: Callable[[SweepEvent], None]
+    stop: StopRequest
+    fail_fast: bool = False
+    say: Callable[[str], None] = lambda sentence: None
+
+
+@dataclass(frozen=True)
 class SweepSummary:
     """How a sweep ended: states by trial, whether none is left, how many got their result now, and the wall seconds.
 
@@ -121,15 +140,7 @@ class SweepSummary:
         return dict(sorted(Counter(self.states.values()).items()))
 
 
-def train_planned(
-    asked: Asked,
-    planned: Plan,
-    *,
-    workers: int | None,
-    fail_fast: bool,
-    notify: Callable[[SweepEvent], None],
-    stop: StopRequest,
-) -> SweepSummary:
+def train_planned(asked: Asked, planned: Plan, how: HowToRun) -> SweepSummary:
     """Train the trials of a plan that have no result yet, in its order; see `epsgrid.stages.sweep.sweep`.
 
     Raises SpecError where trials of none has begun, and a rehearsal shows that none can be trained: on this machine, or
@@ -142,11 +153,11 @@ def train_planned(
         path = folder.trial(trial.id).spec_json
         if not path.exists():
             write_json(path, seal(trial.identity))
-    todo = with_states(planned, asked, workers)
-    notify(todo)
+    todo = with_states(planned, asked, how.workers)
+    how.notify(todo)
     left = [trial for trial in planned.trials if todo.states[trial.id] not in todo.settled]
     if todo.count("done", "diverged", "interrupted", "running", PRUNED) == 0:
-        todo = _rehearse(asked, todo, left, stop, is_asked=bool(workers or spec.execution.workers))
+        todo = _rehearse(asked, todo, left, how)
     watch = None
     if spec.sweep.prune is not None:
         watch = Watch(folder, spec.sweep.prune, spec.training.epochs)
@@ -154,7 +165,7 @@ def train_planned(
     else:
         for trial in left:
             unprune(folder.trial(trial.id))
-    runner = _Runner(asked, todo, fail_fast, notify, stop, watch)
+    runner = _Runner(asked, todo, how, watch)
     with nullcontext() if watch is None else watch.looking():
         runner.run(left)
     if runner.refusal:
@@ -168,12 +179,10 @@ def train_planned(
     return SweepSummary(states, complete, failures, runner.trained, seconds, runner.hopeless())
 
 
-def _rehearse(
-    asked: Asked, todo: SweepPlan, trials: Sequence[Trial], stop: StopRequest, *, is_asked: bool
-) -> SweepPlan:
+def _rehearse(asked: Asked, todo: SweepPlan, trials: Sequence[Trial], how: HowToRun) -> SweepPlan:
     """Rehearse one trial of each optimizer and batch size; a SpecError says why there can be none.
 
-    Returns the plan with no more slots than memory has room for, unless their number `is_asked` for by the user.
+    Returns the plan with no more slots than memory has room for, unless their number is asked for by the user.
     """
     kinds = {repr((each.identity["optimizer"], each.identity["training"])): each for each in reversed(trials)}
     execution, devices = asked.spec.execution, _devices.training_devices(asked.spec.execution, os.environ)
@@ -182,8 +191,8 @@ def _rehearse(
         if execution.executor == "inline":
             answer = plugins.load("executors", _REHEARSE)(job)
         else:
-            answer = local.answer(_REHEARSE, job, stop)
-        if stop.level():
+            answer = local.answer(_REHEARSE, job, how.stop)
+        if how.stop.level():
             return todo
         if isinstance(answer, int):
             raise SpecError(_death_message(answer, asked.spec))
@@ -192,7 +201,7 @@ def _rehearse(
             raise SpecError(why)
         room = max(1, memory // size * max(1, len(devices))) if size else todo.slots
         if room < todo.slots:
-            where, is_kept = "its GPU" if devices else "this machine", is_asked or devices
+            where, is_kept = "its GPU" if devices else "this machine", how.workers or execution.workers or devices
             so = f"{todo.slots} at once may not fit" if is_kept else f"{room} run at once, not {todo.slots}"
             print(
                 f"warning: a trial takes about {size / 2**30:.2g} GiB of memory and {where} has {memory / 2**30:.3g}"
@@ -224,9 +233,7 @@ class _Runner:
 
     asked: Asked
     todo: SweepPlan
-    fail_fast: bool
-    notify: Callable[[SweepEvent], None]
-    requested: StopRequest
+    how: HowToRun
     watch: Watch | None
     has_failed: bool = False
     refusal: str = ""
@@ -238,8 +245,8 @@ class _Runner:
 
     def level(self) -> int:
         """Return the stop level; `executors` ask. A refusal counts as a stop, and with `fail_fast` a failure."""
-        is_over = bool(self.refusal or self.hopeless()) or (self.fail_fast and self.has_failed)
-        return max(self.requested.level(), int(is_over))
+        is_over = bool(self.refusal or self.hopeless()) or (self.how.fail_fast and self.has_failed)
+        return max(self.how.stop.level(), int(is_over))
 
     def has_results(self) -> bool:
         """Return whether any trial of the plan has come to its end."""
@@ -287,7 +294,7 @@ class _Runner:
         if isinstance(event, JobStarted):
             if self.watch is not None:
                 self.watch.start(trial.id)
-            self.notify(TrialEvent(trial, "running"))
+            self.how.notify(TrialEvent(trial, "running"))
             return
         if event.status == JobStatus.HELD_ELSEWHERE:
             return
@@ -309,7 +316,7 @@ class _Runner:
         self.has_failed = self.has_failed or failure is not None
         if failure is not None:
             self.errors[trial.id] = failure.error.replace(trial.id, "")
-        self.notify(TrialEvent(trial, state, result, failure, read_pruning(folder) if state == PRUNED else None))
+        self.how.notify(TrialEvent(trial, state, result, failure, read_pruning(folder) if state == PRUNED else None))
 
     def _note_failure(self, folder: TrialFolder, event: JobEnded) -> None:
         """Store why a trial failed where it could not do so itself; one without memory is tried again alone."""

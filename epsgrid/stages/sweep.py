@@ -7,13 +7,12 @@ plan and `sweep` trains it.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from epsgrid import grids, optimizers, plugins, tasks
 from epsgrid.errors import DataError, NoBoundsError, StoreError
-from epsgrid.executors import StopRequest
 from epsgrid.grids import NARROWED
 from epsgrid.grids._plan import Plan, plan
 from epsgrid.grids._rates import EffectiveRates
@@ -23,7 +22,7 @@ from epsgrid.spec.trial import differences
 from epsgrid.stages.experiment import Asked, enter, parameters_of, prepare_data, vacate
 from epsgrid.stages.probe import bounds_identity, given_probe, probe_identity, read_probe
 from epsgrid.stages.pruning import import_optuna
-from epsgrid.stages.running import SweepEvent, SweepPlan, SweepSummary, train_planned, with_states
+from epsgrid.stages.running import HowToRun, SweepPlan, SweepSummary, train_planned, with_states
 from epsgrid.store.paths import ExperimentFolder
 from epsgrid.store.records import BatchesRecord, ConfirmRecord, GridRecord, ProbeRecord
 
@@ -98,26 +97,10 @@ def plan_sweep(asked: Asked, what: GridChoice | Planned, workers: int | None) ->
     return replace(with_states(_plan_grids(asked, names, data), asked, workers), unknown=tuple(unknown))
 
 
-def sweep(
-    asked: Asked,
-    what: GridChoice | Planned,
-    *,
-    workers: int | None,
-    fail_fast: bool,
-    notify: Callable[[SweepEvent], None],
-    stop: StopRequest,
-) -> SweepSummary:
-    """Train the trials that have no result yet; those that failed earlier are tried again.
+def sweep(asked: Asked, what: GridChoice | Planned, how: HowToRun) -> SweepSummary:
+    """Train the trials of grids, or of a plan, that have no result yet; those that failed earlier are tried again.
 
     Trials that were pruned earlier stay pruned while the spec prunes, and are trained to their end where it does not.
-
-    Args:
-        asked: the spec and its folder.
-        what: the grids to train, or a plan.
-        workers: trials at once; None means the number in the spec, or one per core or GPU slot.
-        fail_fast: start nothing more after the first failure.
-        notify: receives the plan, then each trial's start and end.
-        stop: is asked whether to stop.
 
     Raises:
         StoreError: there are no bounds for the narrowed grid, or the folder is another experiment's or not writable.
@@ -139,7 +122,7 @@ def sweep(
         if asked.spec.task.trains_itself and (given := given_probe(asked)) is not None:
             given.write(folder.bounds_json)
         _store_grids(asked, _names(what), data)
-    return train_planned(asked, planned, workers=workers, fail_fast=fail_fast, notify=notify, stop=stop)
+    return train_planned(asked, planned, how)
 
 
 def _names(grid: GridChoice) -> tuple[str, ...]:

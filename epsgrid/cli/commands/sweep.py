@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 
@@ -12,6 +12,7 @@ from epsgrid.cli.console import hint, note, print_json
 from epsgrid.cli.console import out as results
 from epsgrid.cli.options import (
     RUNS,
+    HalfLifeOption,
     JsonOption,
     OptionalSpecArgument,
     OutOption,
@@ -20,7 +21,7 @@ from epsgrid.cli.options import (
     RunsOption,
     WorkersOption,
 )
-from epsgrid.cli.progress import Stop, plan_lines, sweep_shown
+from epsgrid.cli.progress import plan_lines, sweep_with_progress
 from epsgrid.cli.tables import show, table
 from epsgrid.errors import ExitCode, SpecError
 from epsgrid.selection.answers import NOT_ASKED
@@ -37,13 +38,6 @@ def sweep(
     spec: OptionalSpecArgument = None,
     grid: Annotated[
         GridChoice | None, typer.Option(help="Which ε values to train.  [default: the spec's sweep.grid]")
-    ] = None,
-    lr_mode: Annotated[
-        Literal["fixed", "effective"] | None,
-        typer.Option(
-            help="fixed: train with the grid's learning rates. effective: with those that keep the step where ε is "
-            "large.  [default: the spec's sweep.lr_mode]"
-        ),
     ] = None,
     workers: WorkersOption = None,
     address: Annotated[
@@ -90,10 +84,7 @@ def sweep(
             help="With --batch-sizes: ε of the setting.  [default: that of the best of the narrowed grid]",
         ),
     ] = None,
-    half_life: Annotated[
-        bool,
-        typer.Option("--half-life", help="With --batch-sizes: scale decays as β^κ, which has no largest batch size."),
-    ] = False,
+    half_life: HalfLifeOption = False,
     extend_rates: Annotated[
         bool,
         typer.Option(
@@ -131,13 +122,13 @@ def sweep(
     further = Further(extend_rates, until_decided, max_seeds)
     options = {"rules": rules, "learning_rate": learning_rate, "epsilon": epsilon, "half_life": half_life}
     _check_together(grid, batch_sizes, further, **options)
-    flags = [f"sweep.lr_mode={lr_mode}"] if lr_mode else []
+    flags = []
     if address is not None:
         if not re.fullmatch(r"(\[[\w:.]+\]|[^\s:/\[\]]+):\d{1,5}", address):
             raise SpecError(
                 f"--address: expected HOST:PORT of a Ray cluster's head, such as 10.0.0.1:6379, got {address!r}"
             )
-        flags += ["execution.executor=ray", f"execution.ray.address='{address}'"]
+        flags = ["execution.executor=ray", f"execution.ray.address='{address}'"]
     asked = experiment.resolve(spec, out, [*(override or ()), *flags], runs)
     if force and (kept := experiment.vacate(asked, experiment.prepare_data(asked.spec), force=True, dry_run=dry_run)):
         note(f"{'would be removed' if dry_run else 'removed'} from {asked.folder.root}: {kept}")
@@ -183,17 +174,7 @@ def train(
     quiet: bool,
 ) -> ExitCode | None:
     """Sweep with its progress shown, print how it ended, and return the command's exit code."""
-    with Stop(outlives_terminal=asked.spec.execution.executor == "slurm") as stop, sweep_shown(quiet=quiet) as notify:
-        ended = deciding.sweep_further(
-            asked,
-            what,
-            further,
-            workers=workers,
-            fail_fast=fail_fast,
-            notify=notify,
-            say=(lambda sentence: None) if quiet else note,
-            stop=stop,
-        )
+    ended, stopped = sweep_with_progress(asked, what, further, workers=workers, fail_fast=fail_fast, quiet=quiet)
     summary = ended.summary
     asked_questions = [each for each in ended.answers.answers if each.question in QUESTIONS] if ended.answers else []
     if json:
@@ -224,7 +205,7 @@ def train(
         hint(f"Next: {then}")
     if summary.complete:
         return ExitCode.OK
-    return stop.exit_code or ExitCode.TRIALS_FAILED
+    return stopped or ExitCode.TRIALS_FAILED
 
 
 def _show_plan(preview: Preview, *, json: bool) -> None:
