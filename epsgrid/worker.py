@@ -26,7 +26,7 @@ import torch._dynamo  # the first optimizer would import it, 1.2 s: better once,
 from epsgrid import plugins, tasks
 from epsgrid.errors import CorruptRecordError, EpsgridError, SpecError, UnknownNameError, is_for_memory
 from epsgrid.executors import Job, JobStatus
-from epsgrid.numerics.precision import power
+from epsgrid.selection.formatting import setting
 from epsgrid.spec.loading import spec_from_json
 from epsgrid.spec.model import Spec
 from epsgrid.spec.trial import Trial, plugin_names
@@ -187,8 +187,7 @@ def _run_held(
 
     try:
         spec, trial = _read_trial(experiment, folder)
-        epsilon = "none" if trial.epsilon is None else power(trial.epsilon, 6)
-        note(f"start: lr {power(trial.learning_rate, 6)}, epsilon {epsilon}, seed {trial.seed}")
+        note(f"start: {setting(trial)}")
         if not spec.execution.is_here and not experiment.trained.exists():
             _rehearse_there(spec, trial, folder, is_alone=is_exclusive or spec.execution.executor == "slurm")
         device = resolve_device(spec.execution.device, spec.training.precision)

@@ -20,8 +20,7 @@ from rich.text import Text
 
 from epsgrid.cli.console import err, note
 from epsgrid.errors import ExecutionError, ExitCode
-from epsgrid.selection.formatting import duration, power
-from epsgrid.spec.trial import Trial
+from epsgrid.selection.formatting import duration, score, setting
 from epsgrid.stages.deciding import Further, Outcome, sweep_further
 from epsgrid.stages.experiment import Asked
 from epsgrid.stages.running import HowToRun, SweepEvent, SweepPlan, TrialEvent
@@ -171,7 +170,7 @@ class _Board:
             if isinstance(event, SweepPlan):  # a sweep may train several, one after the other
                 self.plan, self.ended, self.start = event, Counter(), time.monotonic()
             elif event.state == "running":
-                self.running[event.trial.id] = (_label(event.trial), time.monotonic())
+                self.running[event.trial.id] = (f"{event.trial.id}: {setting(event.trial)}", time.monotonic())
             else:
                 self.running.pop(event.trial.id, None)
                 self.ended[event.state] += 1
@@ -199,25 +198,19 @@ class _Board:
         return Text("\n".join([*lines, self.status()]))
 
 
-def _label(trial: Trial) -> str:
-    epsilon = "" if trial.epsilon is None else f" epsilon {power(trial.epsilon)}"
-    return f"{trial.id} lr {power(trial.learning_rate)}{epsilon} seed {trial.seed}"
-
-
 def _event_lines(event: SweepEvent) -> list[str]:
     """Return the lines that describe an event; for a failed trial also its log."""
     if isinstance(event, SweepPlan):
         return plan_lines(event)
+    label = f"{event.trial.id}: {setting(event.trial)}"
     if event.state == "running":
-        return [f"start {_label(event.trial)}"]
-    label = f"{event.state} {_label(event.trial)}"
+        return [f"start {label}"]
+    label = f"{event.state} {label}"
     if (result := event.result) is not None:
-        split = "validation" if result.validation is not None else "test"
-        score = "unknown"
-        if (scores := result.selecting) is not None:
-            is_share = result.metric_unit == "%"
-            score = f"{100 * scores.metric:.2f} %" if is_share else f"{scores.metric:.4g}"
-        words = result.reason or f"{split} {result.metric_name} {score}"
+        split, scores = "validation" if result.validation is not None else "test", result.selecting
+        words = result.reason
+        if words is None:
+            words = f"{split} {result.metric_name} {score(scores.metric if scores else None, None, result.metric)}"
         return [f"{label}: {words} in {duration(result.seconds)}"]
     if event.pruning is not None:
         return [f"{label} after epoch {event.pruning.epochs_trained} of {event.pruning.epochs}: {event.pruning.why}"]

@@ -19,8 +19,7 @@ from epsgrid.selection.answers import NOT_ASKED, NOT_MEASURED, OPEN, Answers, an
 from epsgrid.selection.evidence import counted, evidence
 from epsgrid.selection.formatting import count, power, ranges
 from epsgrid.selection.load import StoredExperiment, load_experiment
-from epsgrid.spec.trial import Trial, identity, trial_identity
-from epsgrid.stages.experiment import Asked, parameters_of, prepare_data
+from epsgrid.stages.experiment import Asked, prepare_data, trial_of
 from epsgrid.stages.running import HowToRun, SweepPlan, SweepSummary
 from epsgrid.stages.sweep import GridChoice, Planned, plan_sweep, sweep
 from epsgrid.store.records import AddedRate, ConfirmRecord, GridRecord
@@ -110,10 +109,10 @@ def preview(asked: Asked, what: GridChoice | Planned, further: Further, workers:
     """Return what `sweep_further` would train, without writing; see `plan_sweep`."""
     _check(asked, further)
     planned, seeds = plan_sweep(asked, what, workers), len(asked.spec.sweep.seeds)
-    trials, path = planned.plan.trials, asked.folder.grid_json
+    trials = planned.plan.trials
     settings = {(trial.grid_rate, trial.epsilon) for trial in trials}
-    if path.exists():
-        settings |= {(trial.grid_rate, trial.epsilon) for trial in GridRecord.read(path).cells}
+    if grids := GridRecord.find(asked.folder.grid_json):
+        settings |= {(trial.grid_rate, trial.epsilon) for trial in grids.cells}
     least = most = planned.to_run
     is_trained, rates = not planned.to_run, 0
     parts: list[str] = []
@@ -130,9 +129,8 @@ def preview(asked: Asked, what: GridChoice | Planned, further: Further, workers:
         if is_trained and not _unfinished(asked):
             now, fresh = _fresh_trainings(asked, further)
         else:
-            confirm = asked.folder.confirm_json
-            planned_before = len(ConfirmRecord.read(confirm).seeds) if confirm.exists() else 0  # which may not hold
-            most_seeds = max(further.max_seeds or deciding.MAX_FRESH_SEEDS, planned_before)
+            before = ConfirmRecord.find(asked.folder.confirm_json)  # which may not hold
+            most_seeds = max(further.max_seeds or deciding.MAX_FRESH_SEEDS, len(before.seeds) if before else 0)
             now, fresh = 0, (len(settings) + rates) * most_seeds
         least, most = least + now, most + fresh
         parts.append(f"{fresh} on fresh seeds")
@@ -191,7 +189,7 @@ def _looks_planned(asked: Asked, max_seeds: int | None) -> ConfirmRecord:
         SpecError: another number of fresh seeds was planned; to change it after a look would favour an answer.
     """
     grid, path = GridRecord.read(asked.folder.grid_json), asked.folder.confirm_json
-    before = ConfirmRecord.read(path) if path.exists() else None
+    before = ConfirmRecord.find(path)
     if before is not None and before.looks and before.grid_checksum == grid.checksum:
         if max_seeds not in (None, before.looks[-1]):
             raise SpecError(
@@ -231,12 +229,7 @@ def _next_block(asked: Asked, record: ConfirmRecord) -> ConfirmRecord | None:
             for cell in chosen
         ]
     data = prepare_data(asked.spec)
-    common, checksum = identity(asked.spec, parameters_of(asked.spec, data)), data.checksum
-    cells = (
-        Trial.of(trial_identity(common, checksum, rate, epsilon, seed), grids, grid_rate)
-        for rate, epsilon, seed, grids, grid_rate in settings
-    )
-    return replace(record, cells=tuple(cells))
+    return replace(record, cells=tuple(trial_of(asked.spec, data, *setting) for setting in settings))
 
 
 def _why(stored: StoredExperiment, answers: Answers, further: Further) -> str:

@@ -18,7 +18,7 @@ from epsgrid.selection.formatting import count
 from epsgrid.selection.load import read_experiment
 from epsgrid.spec.loading import load_spec, parse_spec, spec_from_json
 from epsgrid.spec.model import Spec
-from epsgrid.spec.trial import differences, identity
+from epsgrid.spec.trial import Trial, differences, identity, trial_identity
 from epsgrid.spec.writing import spec_to_yaml
 from epsgrid.stages.scale import too_large
 from epsgrid.store.cells import contents, remove_contents
@@ -124,6 +124,20 @@ def parameters_of(spec: Spec, data: tasks.PreparedData | None) -> str:
             model = building.build_model(spec, task, 0, device)
         _PARAMETERS[key] = building.parameters_of(model)
     return _PARAMETERS[key]
+
+
+def trial_of(
+    spec: Spec,
+    data: tasks.PreparedData | None,
+    rate: float,
+    epsilon: float | None,
+    seed: int,
+    grids: tuple[str, ...],
+    grid_rate: float | None = None,
+) -> Trial:
+    """Return the trial of a setting on prepared data; see `Trial.of`."""
+    common = identity(spec, parameters_of(spec, data))
+    return Trial.of(trial_identity(common, data.checksum if data else "", rate, epsilon, seed), grids, grid_rate)
 
 
 def vacate(asked: Asked, data: tasks.PreparedData | None, *, force: bool = False, dry_run: bool = False) -> str:

@@ -35,7 +35,7 @@ from epsgrid.stages.experiment import Asked
 from epsgrid.stages.pruning import Watch
 from epsgrid.store.atomic import seal, write_json
 from epsgrid.store.paths import TrialFolder
-from epsgrid.store.pruning import Pruning, read_pruning, unprune
+from epsgrid.store.pruning import Pruning, unprune
 from epsgrid.store.records import TrialFailure, TrialResult
 from epsgrid.store.state import FINISHED, PRUNED, summary, trial_state
 
@@ -160,8 +160,7 @@ def train_planned(asked: Asked, planned: Plan, how: HowToRun) -> SweepSummary:
         todo = _rehearse(asked, todo, left, how)
     watch = None
     if spec.sweep.prune is not None:
-        watch = Watch(folder, spec.sweep.prune, spec.training.epochs)
-        watch.learn(todo.states)
+        watch = Watch(folder, spec.sweep.prune, spec.training.epochs, todo.states)
     else:
         for trial in left:
             unprune(folder.trial(trial.id))
@@ -316,7 +315,8 @@ class _Runner:
         self.has_failed = self.has_failed or failure is not None
         if failure is not None:
             self.errors[trial.id] = failure.error.replace(trial.id, "")
-        self.how.notify(TrialEvent(trial, state, result, failure, read_pruning(folder) if state == PRUNED else None))
+        pruning = Pruning.find(folder.prune_json) if state == PRUNED else None
+        self.how.notify(TrialEvent(trial, state, result, failure, pruning))
 
     def _note_failure(self, folder: TrialFolder, event: JobEnded) -> None:
         """Store why a trial failed where it could not do so itself; one without memory is tried again alone."""

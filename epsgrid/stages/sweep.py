@@ -20,7 +20,7 @@ from epsgrid.numerics.placement import Placement
 from epsgrid.spec.model import Spec
 from epsgrid.spec.trial import differences
 from epsgrid.stages.experiment import Asked, enter, parameters_of, prepare_data, vacate
-from epsgrid.stages.probe import bounds_identity, given_probe, probe_identity, read_probe
+from epsgrid.stages.probe import bounds_identity, given_probe, probe_identity
 from epsgrid.stages.pruning import import_optuna
 from epsgrid.stages.running import HowToRun, SweepPlan, SweepSummary, train_planned, with_states
 from epsgrid.store.paths import ExperimentFolder
@@ -49,12 +49,12 @@ class Planned:
 
 def swept(folder: ExperimentFolder) -> GridChoice:
     """Return the grids that were swept in a folder so far; none is a StoreError."""
-    if not folder.grid_json.exists():
+    record = GridRecord.find(folder.grid_json)
+    if record is None:
         raise StoreError(f"{folder.root}: nothing was swept here yet; `epsgrid sweep` does it")
-    names = GridRecord.read(folder.grid_json).epsilons
-    if "narrowed" in names:
-        return "both" if "conventional" in names else "narrowed"
-    return "conventional" if "conventional" in names else "default"
+    if "narrowed" in record.epsilons:
+        return "both" if "conventional" in record.epsilons else "narrowed"
+    return "conventional" if "conventional" in record.epsilons else "default"
 
 
 def plan_sweep(asked: Asked, what: GridChoice | Planned, workers: int | None) -> SweepPlan:
@@ -132,11 +132,7 @@ def _names(grid: GridChoice) -> tuple[str, ...]:
 
 
 def _plan_grids(asked: Asked, names: Sequence[str], data: tasks.PreparedData | None) -> Plan:
-    spec, path = asked.spec, asked.folder.grid_json
-    placement, checksum, parameters = _placement(spec), data.checksum if data else "", parameters_of(spec, data)
-    added = GridRecord.read(path).added_rates if path.exists() else ()
-    if placement is None:
-        return plan(spec, checksum, None, names, placement=None, added=added, parameters=parameters)
+    spec, placement, bounds, rates = asked.spec, _placement(asked.spec), None, None
     needs = [
         f"the {name} grid needs measured bounds"
         for name in names
@@ -144,12 +140,21 @@ def _plan_grids(asked: Asked, names: Sequence[str], data: tasks.PreparedData | N
     ]
     if spec.sweep.lr_mode == "effective":
         needs.append("sweep.lr_mode: effective needs the measured median magnitude")
-    if not needs:
-        return plan(spec, checksum, None, names, placement=placement, added=added, parameters=parameters)
-    probe = _stored_probe(asked, data, needs[0])
-    bounds = probe.bounds().chosen(spec.sweep.bounds_choice)
-    rates = EffectiveRates.of(bounds, probe.placement) if spec.sweep.lr_mode == "effective" else None
-    return plan(spec, checksum, bounds, names, placement=placement, rates=rates, added=added, parameters=parameters)
+    if placement is not None and needs:
+        probe = _stored_probe(asked, data, needs[0])
+        bounds = probe.bounds().chosen(spec.sweep.bounds_choice)
+        rates = EffectiveRates.of(bounds, probe.placement) if spec.sweep.lr_mode == "effective" else None
+    before = GridRecord.find(asked.folder.grid_json)
+    return plan(
+        spec,
+        data.checksum if data else "",
+        bounds,
+        names,
+        placement=placement,
+        rates=rates,
+        added=before.added_rates if before else (),
+        parameters=parameters_of(spec, data),
+    )
 
 
 def _placement(spec: Spec) -> Placement | None:
@@ -160,9 +165,8 @@ def _placement(spec: Spec) -> Placement | None:
 
 def _stored_probe(asked: Asked, data: tasks.PreparedData | None, need: str) -> ProbeRecord:
     """Return the stored probe of exactly these settings; `need` names what it is needed for."""
-    record, path = read_probe(asked.folder), asked.folder.bounds_json
+    record, path = given_probe(asked), asked.folder.bounds_json
     if asked.spec.task.trains_itself:
-        record = given_probe(asked)
         if record is None:
             raise NoBoundsError(
                 f"{need}, which a training of your own gives to sweep.bounds; `epsgrid probe` of this spec says how."
@@ -181,10 +185,10 @@ def _stored_probe(asked: Asked, data: tasks.PreparedData | None, need: str) -> P
 def _store_grids(asked: Asked, names: Sequence[str], data: tasks.PreparedData) -> None:
     """Store which trials belong to which grid: those of this call, and those that were swept before."""
     path = asked.folder.grid_json
-    before = GridRecord.read(path) if path.exists() else None
+    before = GridRecord.find(path)
     wanted = (*(before.epsilons if before else ()), *names)
     planned = _plan_grids(asked, [each for each in plugins.names("grids") if each in wanted], data)
-    probe = read_probe(asked.folder)
+    probe = ProbeRecord.find(asked.folder.bounds_json)
     GridRecord(
         optimizer=asked.spec.optimizer.name,
         epsilons=dict(planned.epsilons),

@@ -63,7 +63,6 @@ _BATCHES = {
 }
 """MD5 of the files in torchvision's copy, as in torchvision."""
 
-
 START = {"model": "vgg11", "training": {"epochs": 200, "batch_size": 128}}
 
 

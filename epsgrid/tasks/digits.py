@@ -20,7 +20,6 @@ from epsgrid.tasks._divide import DividedImages, balanced_order, divide
 _TEST_SIZE = 360
 _TEST_SEED = 0
 
-
 START = {"training": {"epochs": 6, "batch_size": 32}, "sweep": {"learning_rates": [1e-3, 3e-3, 1e-2]}}
 
 

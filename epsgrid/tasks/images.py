@@ -46,7 +46,6 @@ _PADDING_FRACTION = 8
 _VALIDATION_FRACTION = 10
 _ANNOTATIONS = "val_annotations.txt"
 
-
 START = {"model": "resnet34", "training": {"epochs": 100, "batch_size": 128}}
 
 

@@ -41,7 +41,6 @@ _UM_IN = {"um": 1.0, "mm": 1e-3, "cm": 1e-4}
 _TEST_SIZE = 114
 _TEST_SEED = 0
 
-
 START = {"training": {"epochs": 12, "batch_size": 32}, "sweep": {"learning_rates": [1e-3, 5e-3, 2.5e-2]}}
 
 

@@ -19,7 +19,6 @@ from epsgrid.tasks._divide import DividedImages, divide
 
 _BLOCKS = 4
 
-
 START = {"training": {"epochs": 3, "batch_size": 64}}
 
 

@@ -21,7 +21,6 @@ from epsgrid.tasks._options import LanguageOptions, Words
 _CONCENTRATION = 0.2
 """Of the Dirichlet draw of each word's successors: small, so that a few of them take most of the probability."""
 
-
 START = {"model": {"name": "lstm", "embedding": 8, "hidden": 24}, "training": {"epochs": 3, "batch_size": 10}}
 
 

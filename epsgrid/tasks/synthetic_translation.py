@@ -28,7 +28,6 @@ _OPTIONAL_SHARE = 0.4
 
 _Word = tuple[str, str]
 
-
 START = {
     "model": {"name": "transformer", "width": 32, "ffn": 64, "encoder_layers": 1, "decoder_layers": 1},
     "training": {"epochs": 3, "batch_size": 512},

@@ -13,7 +13,6 @@ import torch
 
 from epsgrid.errors import SpecError
 from epsgrid.models._language import LanguageOutput
-from epsgrid.selection import formatting
 from epsgrid.selection.trained import margin_of
 from epsgrid.spec.model import Spec
 from epsgrid.spec.trial import plugin_names
@@ -29,7 +28,7 @@ _WANTED = ("in_features", "in_channels", "num_features")
 
 def check_margin(spec: Spec, metric: Metric) -> None:
     """Raise SpecError where the report's margin does not suit the metric."""
-    margin_of(spec.report.margin, formatting.Metric(metric.name, metric.direction, metric.unit), 1.0)
+    margin_of(spec.report.margin, metric, 1.0)
 
 
 def rehearse(

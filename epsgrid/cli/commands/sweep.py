@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from typing import Annotated, Any
 
@@ -20,6 +19,7 @@ from epsgrid.cli.options import (
     QuietOption,
     RunsOption,
     WorkersOption,
+    positive,
 )
 from epsgrid.cli.progress import plan_lines, sweep_with_progress
 from epsgrid.cli.tables import show, table
@@ -74,6 +74,7 @@ def sweep(
         float | None,
         typer.Option(
             metavar="LR",
+            callback=positive,
             help="With --batch-sizes: learning rate of the setting.  [default: the best of the narrowed grid]",
         ),
     ] = None,
@@ -81,6 +82,7 @@ def sweep(
         float | None,
         typer.Option(
             metavar="EPS",
+            callback=positive,
             help="With --batch-sizes: ε of the setting.  [default: that of the best of the narrowed grid]",
         ),
     ] = None,
@@ -145,7 +147,7 @@ def sweep(
 
 
 def _check_together(grid: GridChoice | None, batch_sizes: str | None, further: Further, **only_batches: Any) -> None:
-    """Refuse options that do not go together, or that are no numbers; `only_batches` are used with --batch-sizes."""
+    """Refuse options that do not go together; `only_batches` are used with --batch-sizes."""
     of_grids = {"--grid": grid, "--extend-rates": further.extend_rates, "--until-decided": further.until_decided}
     for name, value in of_grids.items():
         if batch_sizes is not None and value:
@@ -157,10 +159,6 @@ def _check_together(grid: GridChoice | None, batch_sizes: str | None, further: F
     given = [f"--{name.replace('_', '-')}" for name, value in only_batches.items() if value not in (None, False)]
     if batch_sizes is None and given:
         raise SpecError(f"{' and '.join(given)}: only used with --batch-sizes; a grid's values come from the spec")
-    for name in ("learning_rate", "epsilon"):
-        value = only_batches[name]
-        if value is not None and not 0 < value < math.inf:
-            raise SpecError(f"--{name.replace('_', '-')}: expected a positive finite number, got {power(value)}")
 
 
 def train(
