@@ -68,8 +68,7 @@ def names(family: str) -> tuple[str, ...]:
 def load(family: str, name: str) -> Any:
     """Return the plug-in called `name`: a module of ours by its file stem, or the object a dotted path names.
 
-    Raises:
-        UnknownNameError: no such file, or the dotted path cannot be imported; the message lists the valid names.
+    Raises UnknownNameError, with the valid names, where there is no such file or the dotted path cannot be imported.
     """
     if ":" in name:
         return _load_dotted(family, name)
@@ -78,11 +77,7 @@ def load(family: str, name: str) -> Any:
 
 
 def check(family: str, name: str) -> None:
-    """Check that there is a plug-in called `name`; one of ours is not imported for it.
-
-    Raises:
-        UnknownNameError: see `load`.
-    """
+    """Check that there is a plug-in called `name`, without importing one of ours; raises as `load`."""
     if ":" in name:
         _load_dotted(family, name)
     elif name not in names(family):
@@ -243,8 +238,7 @@ def _names_in(function: FunctionType) -> set[str]:
 def check_imports(planned: Mapping[str, str], *plugins: str) -> None:
     """Check that what this process has imported of the user's `files` is of the `sources` that were planned.
 
-    Raises:
-        SpecError: a file was changed between planning and import, so that other code would run, or has run.
+    Raises SpecError where a file was changed between planning and import, so that other code would run, or has run.
     """
     for module, path in files(*plugins).items():
         imported = _noted(module, path)[1]

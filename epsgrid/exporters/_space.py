@@ -88,8 +88,7 @@ def space_of(
 ) -> Space:
     """Return the search space of a run's bounds, the probe's, with the user's own names of ε and learning rate.
 
-    Raises:
-        SpecError: a name is not one, or both are the same.
+    Raises SpecError where a name is not one, or both are the same.
     """
     epsilon_name, learning_rate_name = names
     for name in names:

@@ -27,10 +27,8 @@ _VARIED = {"lr": _LEARNING_RATE, "learning_rate": _LEARNING_RATE, "eps": _EPSILO
 def check(document: Document) -> Spec:
     """Return the spec of a document, defaults filled in.
 
-    The options of the task, model and optimizer are checked by the classes of their plug-ins.
-
-    Raises:
-        ProblemsError: anything is wrong; all problems are reported at once.
+    The options of the task, model and optimizer are checked by the classes of their plug-ins. Raises ProblemsError
+    where anything is wrong; all problems are reported at once.
     """
     problems = list(document.problems)
 

@@ -66,8 +66,7 @@ class Outcome:
 def sweep_further(asked: Asked, what: GridChoice | Planned, further: Further, how: HowToRun) -> Outcome:
     """Train grids and what follows them; a plan is followed by nothing. See `epsgrid.stages.sweep.sweep`.
 
-    Raises:
-        SpecError: the spec leaves nothing to decide, or other looks were planned.
+    Raises SpecError where the spec leaves nothing to decide, or other looks were planned.
     """
     _check(asked, further)
     done: list[SweepSummary] = []
@@ -183,10 +182,8 @@ def _unfinished(asked: Asked) -> int:
 def _looks_planned(asked: Asked, max_seeds: int | None) -> ConfirmRecord:
     """Return the record of the looks that were planned for these grids; a new one where the grids have changed.
 
-    What was trained on fresh seeds before is not trained again, for these count from the same number on.
-
-    Raises:
-        SpecError: another number of fresh seeds was planned; to change it after a look would favour an answer.
+    What was trained on fresh seeds before is not trained again, for these count from the same number on. Raises
+    SpecError where another number of fresh seeds was planned; to change it after a look would favour an answer.
     """
     grid, path = GridRecord.read(asked.folder.grid_json), asked.folder.confirm_json
     before = ConfirmRecord.find(path)

@@ -48,10 +48,8 @@ def resolve(spec_path: Path | None, out: Path | None, overrides: Sequence[str], 
     """Return the spec, with overrides such as `key=value`, and the folder that a command line names.
 
     Without a file the spec is that stored in `out`, or in the latest experiment; without `out` the folder is
-    `runs_root/EXPERIMENT`, or the latest.
-
-    Raises:
-        SpecError, StoreError: the spec or an override is not usable, or there is no such experiment.
+    `runs_root/EXPERIMENT`, or the latest. Raises SpecError or StoreError where the spec or an override is not usable,
+    or there is no such experiment.
     """
     if spec_path is not None:
         spec = load_spec(spec_path, overrides)
@@ -145,10 +143,8 @@ def vacate(asked: Asked, data: tasks.PreparedData | None, *, force: bool = False
 
     A folder is bound by bounds, results, checkpoints and trials being trained, and by nothing else. Learning rates,
     seeds, grids, probe settings, where to run and code of the user's may change from call to call, since they make
-    other trials; what would change the numbers of the same trials may not.
-
-    Raises:
-        StoreError: it is worth keeping, and this is not by `force`, or a trial is being trained.
+    other trials; what would change the numbers of the same trials may not. Raises StoreError where it is worth keeping,
+    and this is not by `force`, or a trial is being trained.
     """
     lines, advice = _differences(asked, data)
     kept = _kept(asked.folder) if lines else ""
@@ -167,8 +163,7 @@ def vacate(asked: Asked, data: tasks.PreparedData | None, *, force: bool = False
 def enter(asked: Asked, data: tasks.PreparedData) -> None:
     """Create the experiment's folder, or check that it may be used, and make it the latest; see `vacate`.
 
-    Raises:
-        StoreError: the folder holds another experiment; the message names each field that differs.
+    Raises StoreError where the folder holds another experiment; the message names each field that differs.
     """
     vacate(asked, data)
     folder = asked.folder

@@ -77,10 +77,8 @@ def export_groups(
 ) -> tuple[tuple[EpsilonGroup, ...], str]:
     """Return an ε for each kind of layer or each layer, by a run's probe, and a Python module that has them.
 
-    `epsilon` is the one of all layers now; None means the spec's `sweep.default_epsilon`.
-
-    Raises:
-        StoreError: there is no experiment, or nothing was probed.
+    `epsilon` is the one of all layers now; None means the spec's `sweep.default_epsilon`. Raises StoreError where there
+    is no experiment, or nothing was probed.
     """
     experiment, probe, measured = _read(folder, predicted)
     now = float(experiment.spec["sweep"]["default_epsilon"]) if epsilon is None else epsilon

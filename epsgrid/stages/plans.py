@@ -155,8 +155,7 @@ def _base_setting(asked: Asked, learning_rate: float | None, epsilon: float | No
 def chosen(folder: ExperimentFolder, names: Sequence[str]) -> tuple[str, ...]:
     """Return the ids of the trials that a user names, each by a state of `_BY_STATE`, its id or the beginning of that.
 
-    Raises:
-        StoreError: nothing was swept here, or a name means no trial or several.
+    Raises StoreError where nothing was swept here, or a name means no trial or several.
     """
     cells = asked_cells(folder)
     if not cells:
@@ -187,8 +186,7 @@ def start_over(folder: ExperimentFolder, ids: Sequence[str]) -> tuple[Path, ...]
 def plan_again(asked: Asked, ids: Sequence[str]) -> Planned:
     """Plan chosen trials and no others: of the grids, of contenders on fresh seeds, or of other batch sizes.
 
-    Raises:
-        StoreError: one of them would now be another trial.
+    Raises StoreError where one of them would now be another trial.
     """
     folder, spec, data = asked.folder, asked.spec, prepare_data(asked.spec)
     trials: list[Trial] = []

@@ -357,8 +357,8 @@ def _out_of_memory_message(event: JobEnded, execution: Execution, *, is_tried_ag
 def with_states(planned: Plan, asked: Asked, workers: int | None) -> SweepPlan:
     """Return a plan with the stored states of its trials; `workers` as in `train_planned`.
 
-    Raises:
-        ExecutionError: trials train on this machine, which does not compute in `training.precision`, or lacks CUDA.
+    Raises ExecutionError where trials train on this machine, which does not compute in `training.precision`, or lacks
+    CUDA.
     """
     spec, execution = asked.spec, asked.spec.execution
     if execution.is_here and (spec.training.precision != "float32" or execution.device == "cuda"):

@@ -66,8 +66,7 @@ def parse_sizes(text: str) -> tuple[int, ...]:
 def with_base(sizes: Sequence[int], base: int, data: tasks.PreparedData | None) -> tuple[int, ...]:
     """Return the batch sizes together with the spec's own, rising, each once; without data none is compared with them.
 
-    Raises:
-        SpecError: there is no other size than the base, or one is larger than the training data.
+    Raises SpecError where there is no other size than the base, or one is larger than the training data.
     """
     found = tuple(sorted({base, *sizes}))
     if len(found) < 2:

@@ -62,9 +62,7 @@ def plan_sweep(asked: Asked, what: GridChoice | Planned, workers: int | None) ->
 
     Where the data are missing, every trial counts as one to run. Where the bounds are not measured yet, the narrowed
     grid is left out, and effective learning rates are replaced by the spec's. The plan's `unknown` says all of it.
-
-    Raises:
-        StoreError: stored bounds were measured with other settings.
+    Raises StoreError where stored bounds were measured with other settings.
     """
     if isinstance(what, Planned):
         return replace(with_states(what.plan, what.pruned_or_not(asked), workers), unknown=what.notes)
