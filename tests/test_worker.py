@@ -2,6 +2,7 @@ import errno
 import json
 from dataclasses import replace
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -93,10 +94,7 @@ def raised(make):
     ],
 )
 def test_a_trial_that_runs_out_of_memory_has_a_status_of_its_own(experiment, job, monkeypatch, error, status):
-    def fail(*arguments):
-        raise error
-
-    monkeypatch.setattr("epsgrid.models.mlp.build", fail)
+    monkeypatch.setattr("epsgrid.models.mlp.build", Mock(side_effect=error))
     assert run_job(job) == status
     assert type(error).__name__ in TrialFailure.read(experiment.trial(job.trial).failure_json).error
 

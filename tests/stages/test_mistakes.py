@@ -1,6 +1,7 @@
 """What the first step of a training shows is told once, before any trial is trained."""
 
 from multiprocessing import forkserver
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -152,10 +153,7 @@ def test_a_class_of_the_users_that_does_not_fit_the_task(asking, user_code: User
 
 
 def test_what_the_first_trial_refuses_is_not_tried_again_nor_in_others(asked, monkeypatch):
-    def refuse(*_, **__):
-        raise SpecError("found later than in the first step")
-
-    monkeypatch.setattr("epsgrid.worker.run_trial", refuse)
+    monkeypatch.setattr("epsgrid.worker.run_trial", Mock(side_effect=SpecError("found later than in the first step")))
     asked = asked.with_sweep(seeds=(0, 1, 2))
     with pytest.raises(SpecError, match="found later than in the first step"):
         train(asked, "default")
@@ -166,10 +164,7 @@ def test_what_the_first_trial_refuses_is_not_tried_again_nor_in_others(asked, mo
 
 
 def test_a_trial_that_has_no_memory_alone_is_refused_with_what_to_do(asked, monkeypatch):
-    def fail(*_, **__):
-        raise MemoryError
-
-    monkeypatch.setattr("epsgrid.worker.rehearse", fail)
+    monkeypatch.setattr("epsgrid.worker.rehearse", Mock(side_effect=MemoryError))
     with pytest.raises(SpecError, match=r"on this processor .*: a trial alone runs out of memory .*than 256, training"):
         train(asked, "default")
 
