@@ -165,7 +165,7 @@ def _train(asked: Asked, *, until_decided: bool, workers: int | None, quiet: boo
     )
     if ended.why and not quiet:
         err().print(ended.why, markup=False)
-    if not ended.summary.complete and stopped is not None:
+    if not ended.complete and stopped is not None:
         raise KeyboardInterrupt if stopped == ExitCode.INTERRUPTED else SystemExit(int(stopped))
 
 

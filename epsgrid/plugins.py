@@ -83,12 +83,12 @@ def check(family: str, name: str) -> None:
     elif name not in names(family):
         # Names that people ask for and that are missing on purpose; the family says why.
         unsupported: dict[str, str] = getattr(importlib.import_module(f"epsgrid.{family}"), "UNSUPPORTED", {})
+        kind, valid = family.removesuffix("s"), names(family)
         if reason := unsupported.get(name.lower().replace("_", "").replace("-", "")):
-            valid = ", ".join(names(family))
-            raise UnknownNameError(f"{_singular(family)} {name!r} is not supported: {reason} (supported: {valid})")
+            raise UnknownNameError(f"{kind} {name!r} is not supported: {reason} (supported: {', '.join(valid)})")
         module, _, attribute = name.rpartition(".")
         colon = f"; one of your own is {module}:{attribute}, with a colon" if module else ""
-        raise UnknownNameError(f"unknown {_singular(family)} {name!r}{colon}{suggestion(name, names(family))}")
+        raise UnknownNameError(f"unknown {kind} {name!r}{colon}{suggestion(name, valid)}")
 
 
 def files(*plugins: str) -> dict[str, Path]:
@@ -316,7 +316,7 @@ def _load_dotted(family: str, name: str) -> Any:
     if name in _offered:
         return _offered[name]
     module_name, _, attribute = name.partition(":")
-    what = f"{_singular(family)} {name!r}"
+    what = f"{family.removesuffix('s')} {name!r}"
     if not all(part.isidentifier() for part in (*module_name.split("."), attribute)):
         raise UnknownNameError(f"{what}: not a dotted path; expected package.module:NAME")
     is_new = module_name not in sys.modules
@@ -359,10 +359,6 @@ def _imported(name: str) -> ModuleType:
     if above is not None:
         setattr(above, last, module)
     return module
-
-
-def _singular(family: str) -> str:
-    return family.removesuffix("s")
 
 
 def _source_of(module: str, search: Sequence[str] = ()) -> Path | None:

@@ -21,9 +21,9 @@ from rich.text import Text
 from epsgrid.cli.console import err, note
 from epsgrid.errors import ExecutionError, ExitCode
 from epsgrid.selection.formatting import duration, score, setting
-from epsgrid.stages.deciding import Further, Outcome, sweep_further
+from epsgrid.stages.deciding import Further, sweep_further
 from epsgrid.stages.experiment import Asked
-from epsgrid.stages.running import HowToRun, SweepEvent, SweepPlan, TrialEvent
+from epsgrid.stages.running import HowToRun, SweepEvent, SweepPlan, SweepSummary, TrialEvent
 from epsgrid.stages.sweep import GridChoice, Planned
 
 _Progress = tuple[Callable[[str], None], Callable[[str, int, int], None]]
@@ -112,7 +112,7 @@ def progress_shown(*, quiet: bool, in_bytes: bool = False) -> Iterator[_Progress
 
 def sweep_with_progress(
     asked: Asked, what: GridChoice | Planned, further: Further, *, workers: int | None, fail_fast: bool, quiet: bool
-) -> tuple[Outcome, ExitCode | None]:
+) -> tuple[SweepSummary, ExitCode | None]:
     """Sweep with its progress shown; return how it ended, and the exit code where it was asked to stop."""
     with Stop(outlives_terminal=asked.spec.execution.executor == "slurm") as stop, sweep_shown(quiet=quiet) as notify:
         say = (lambda sentence: None) if quiet else note

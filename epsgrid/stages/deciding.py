@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from epsgrid import optimizers
 from epsgrid.errors import SpecError
@@ -51,19 +52,7 @@ class Preview:
     parts: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """How a sweep ended.
-
-    `answers` is None where it was stopped before, or was not asked to decide the questions; `why` then is "".
-    """
-
-    summary: SweepSummary
-    answers: Answers | None = None
-    why: str = ""
-
-
-def sweep_further(asked: Asked, what: GridChoice | Planned, further: Further, how: HowToRun) -> Outcome:
+def sweep_further(asked: Asked, what: GridChoice | Planned, further: Further, how: HowToRun) -> SweepSummary:
     """Train grids and what follows them; a plan is followed by nothing. See `epsgrid.stages.sweep.sweep`.
 
     Raises SpecError where the spec leaves nothing to decide, or other looks were planned.
@@ -76,7 +65,7 @@ def sweep_further(asked: Asked, what: GridChoice | Planned, further: Further, ho
         return done[-1].complete
 
     if not is_trained(what):
-        return Outcome(_joined(done), why=done[-1].why)
+        return _joined(done)
     while further.extend_rates and (added := _rates_beyond(asked, what)):
         epsilons = ["" if each.epsilon is None else f", ε {power(each.epsilon)}" for each in added]
         listed = ", ".join(f"lr {power(each.learning_rate)}{own}" for each, own in zip(added, epsilons, strict=True))
@@ -84,13 +73,13 @@ def sweep_further(asked: Asked, what: GridChoice | Planned, further: Further, ho
         grids = GridRecord.read(asked.folder.grid_json)
         replace(grids, added_rates=tuple(dict.fromkeys((*grids.added_rates, *added)))).write(asked.folder.grid_json)
         if not is_trained(what):
-            return Outcome(_joined(done))
+            return _joined(done)
     if not further.until_decided:
-        return Outcome(_joined(done))
+        return _joined(done)
     if unfinished := _unfinished(asked):
         missing = f"{count(unfinished, 'training')} of grids that were swept before have no result"
         why = f"{missing}; `epsgrid sweep --grid both --until-decided` trains them, too."
-        return Outcome(_joined(done), answer(evidence(load_experiment(asked.folder))), why)
+        return _joined(done, answers=answer(evidence(load_experiment(asked.folder))), why=why)
     record = _looks_planned(asked, further.max_seeds)
     record.write(asked.folder.confirm_json)
     while (following := _next_block(asked, record)) is not None:
@@ -98,10 +87,10 @@ def sweep_further(asked: Asked, what: GridChoice | Planned, further: Further, ho
         seeds = count(len({cell.seed for cell in record.cells}), "fresh seed")
         how.say(f"Not decided yet; the next look is after {seeds} of {_contenders_text(asked, record)}.")
         if not is_trained(Planned(Plan({}, record.cells), record)):
-            return Outcome(_joined(done))
+            return _joined(done)
     stored = load_experiment(asked.folder)
     answers = answer(evidence(stored))
-    return Outcome(_joined(done), answers, _why(stored, answers, further))
+    return _joined(done, answers=answers, why=_why(stored, answers, further))
 
 
 def preview(asked: Asked, what: GridChoice | Planned, further: Further, workers: int | None) -> Preview:
@@ -243,10 +232,11 @@ def _why(stored: StoredExperiment, answers: Answers, further: Further) -> str:
     return f"More seeds would not decide what is open; it takes other learning rates ({others})."
 
 
-def _joined(done: Sequence[SweepSummary]) -> SweepSummary:
-    """Return the summary of several rounds, of which all but the last were complete."""
+def _joined(done: Sequence[SweepSummary], **more: Any) -> SweepSummary:
+    """Return the summary of several rounds, of which all but the last were complete, with `more` fields."""
     return replace(
         done[-1],
+        **more,
         states={trial: state for each in done for trial, state in each.states.items()},
         trained=sum(each.trained for each in done),
         seconds=sum(each.seconds for each in done),

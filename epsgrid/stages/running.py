@@ -28,6 +28,7 @@ from epsgrid.executors import (
 from epsgrid.grids._plan import Plan
 from epsgrid.numerics.precision import underflow_warning
 from epsgrid.observing.trackers import require_installed
+from epsgrid.selection.answers import Answers
 from epsgrid.selection.load import code_changes
 from epsgrid.spec.model import Execution, Spec
 from epsgrid.spec.trial import Trial
@@ -124,7 +125,8 @@ class HowToRun:
 class SweepSummary:
     """How a sweep ended: states by trial, whether none is left, how many got their result now, and the wall seconds.
 
-    `why` says why it stopped by itself; "" where it did not.
+    `why` says why it stopped by itself, or ended without an answer that it was to find; "" elsewhere. `answers` is None
+    where it was stopped before, or was not asked to decide the questions.
     """
 
     states: dict[str, str]
@@ -133,6 +135,7 @@ class SweepSummary:
     trained: int
     seconds: float
     why: str = ""
+    answers: Answers | None = None
 
     @property
     def counts(self) -> dict[str, int]:

@@ -68,18 +68,16 @@ def generate(options: Options) -> dict[str, ParallelText]:
     random = np.random.RandomState(options.data_seed)
     lexicon: dict[str, list[_Word]] = {}
     for kind, size in _SIZES.items():
-        sides = [[_invent(random, syllables) for _ in range(size)] for syllables in _SYLLABLES]
+        sides = [  # words of two or three syllables
+            ["".join(part[i] for i in random.randint(0, len(part), random.randint(2, 4))) for _ in range(size)]
+            for part in _SYLLABLES
+        ]
         lexicon[kind] = list(zip(*sides, strict=True))
     splits = {}
     for split, count in (("train", options.train), ("validation", options.validation), ("test", options.test)):
         pairs = [_sentence(random, lexicon) for _ in range(count)]
         splits[split] = ParallelText([source for source, _ in pairs], [target for _, target in pairs], count)
     return splits
-
-
-def _invent(random: np.random.RandomState, syllables: tuple[str, ...]) -> str:
-    """Return a new word of two or three syllables."""
-    return "".join(syllables[index] for index in random.randint(0, len(syllables), random.randint(2, 4)))
 
 
 def _sentence(random: np.random.RandomState, lexicon: dict[str, list[_Word]]) -> tuple[str, str]:

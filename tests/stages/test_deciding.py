@@ -151,7 +151,7 @@ def test_a_sweep_that_is_stopped_goes_on_to_the_same_answer(asking, further, tri
     once = [trial.id for trial in further.trained]
     further.trained.clear()
     stopped, _ = further(broken, score=score, trials=trials)
-    assert (stopped.summary.complete, stopped.answers, stopped.why) == (False, None, "")
+    assert (stopped.complete, stopped.answers, stopped.why) == (False, None, "")
     seen = evidence(load_experiment(broken.folder))
     ended, _ = further(broken, score=score)
     assert [trial.id for trial in further.trained] == once, "nothing else, nothing twice"

@@ -172,9 +172,10 @@ def train(
     quiet: bool,
 ) -> ExitCode | None:
     """Sweep with its progress shown, print how it ended, and return the command's exit code."""
-    ended, stopped = sweep_with_progress(asked, what, further, workers=workers, fail_fast=fail_fast, quiet=quiet)
-    summary = ended.summary
-    asked_questions = [each for each in ended.answers.answers if each.question in QUESTIONS] if ended.answers else []
+    summary, stopped = sweep_with_progress(asked, what, further, workers=workers, fail_fast=fail_fast, quiet=quiet)
+    asked_questions = (
+        [each for each in summary.answers.answers if each.question in QUESTIONS] if summary.answers else []
+    )
     if json:
         failures = [{"id": each.id, "error": each.error, "log": each.log} for each in summary.failures]
         document = {
@@ -185,7 +186,7 @@ def train(
             "seconds": summary.seconds,
             "failures": failures,
             "answers": {each.question: {"answer": each.answer, "text": each.text} for each in asked_questions},
-            "ended": ended.why,
+            "ended": summary.why,
         }
         print_json(document)
     else:
@@ -197,8 +198,8 @@ def train(
         for each in asked_questions:
             if each.answer != NOT_ASKED or each.question == "default":
                 results().print(each.text, style="bold", markup=False)
-        if ended.why:
-            results().print(ended.why, markup=False)
+        if summary.why:
+            results().print(summary.why, markup=False)
         then = "epsgrid report" if summary.complete else "epsgrid sweep (the same command trains what is missing)"
         hint(f"Next: {then}")
     if summary.complete:
