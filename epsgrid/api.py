@@ -7,12 +7,10 @@ print(results.report())
 
 from __future__ import annotations
 
-import contextlib
 import io
 import os
 import re
 import sys
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +20,7 @@ from typing import Any, Literal
 from epsgrid import plugins
 from epsgrid.cli.commands.report import answer_lines
 from epsgrid.cli.console import err
-from epsgrid.cli.progress import Stop, sweep_shown
+from epsgrid.cli.progress import sweep_with_progress
 from epsgrid.errors import ExecutionError, ExitCode, SpecError
 from epsgrid.numerics.bounds import EpsilonBounds
 from epsgrid.numerics.notebook import frame
@@ -32,7 +30,7 @@ from epsgrid.selection.answers import Answer
 from epsgrid.selection.load import load_experiment
 from epsgrid.spec.checking import check
 from epsgrid.spec.reading import Document
-from epsgrid.stages.deciding import Further, sweep_further
+from epsgrid.stages.deciding import Further
 from epsgrid.stages.experiment import Asked, enter, find_run, prepare_data
 from epsgrid.stages.probe import probe_of
 from epsgrid.store.cells import asked_cells
@@ -161,23 +159,14 @@ def _place_of(train: Any) -> tuple[str, str]:
 
 def _train(asked: Asked, *, until_decided: bool, workers: int | None, quiet: bool) -> None:
     """Sweep with its progress shown; after Ctrl-C, and what it lets running trials save, raise KeyboardInterrupt."""
-    in_main = threading.current_thread() is threading.main_thread()
-    stop = Stop(outlives_terminal=asked.spec.execution.executor == "slurm")
-    with stop if in_main else contextlib.nullcontext(), sweep_shown(quiet=quiet) as notify:
-        ended = sweep_further(
-            asked,
-            asked.spec.sweep.grid,
-            Further(until_decided=until_decided),
-            workers=workers,
-            fail_fast=False,
-            notify=notify,
-            say=(lambda sentence: None) if quiet else lambda sentence: err().print(sentence, markup=False),
-            stop=stop,
-        )
+    further = Further(until_decided=until_decided)
+    ended, stopped = sweep_with_progress(
+        asked, asked.spec.sweep.grid, further, workers=workers, fail_fast=False, quiet=quiet
+    )
     if ended.why and not quiet:
         err().print(ended.why, markup=False)
-    if not ended.summary.complete and stop.exit_code is not None:
-        raise KeyboardInterrupt if stop.exit_code == ExitCode.INTERRUPTED else SystemExit(int(stop.exit_code))
+    if not ended.complete and stopped is not None:
+        raise KeyboardInterrupt if stopped == ExitCode.INTERRUPTED else SystemExit(int(stopped))
 
 
 def load(run: str | os.PathLike[str]) -> Results:

@@ -68,8 +68,7 @@ def names(family: str) -> tuple[str, ...]:
 def load(family: str, name: str) -> Any:
     """Return the plug-in called `name`: a module of ours by its file stem, or the object a dotted path names.
 
-    Raises:
-        UnknownNameError: no such file, or the dotted path cannot be imported; the message lists the valid names.
+    Raises UnknownNameError, with the valid names, where there is no such file or the dotted path cannot be imported.
     """
     if ":" in name:
         return _load_dotted(family, name)
@@ -78,22 +77,18 @@ def load(family: str, name: str) -> Any:
 
 
 def check(family: str, name: str) -> None:
-    """Check that there is a plug-in called `name`; one of ours is not imported for it.
-
-    Raises:
-        UnknownNameError: see `load`.
-    """
+    """Check that there is a plug-in called `name`, without importing one of ours; raises as `load`."""
     if ":" in name:
         _load_dotted(family, name)
     elif name not in names(family):
         # Names that people ask for and that are missing on purpose; the family says why.
         unsupported: dict[str, str] = getattr(importlib.import_module(f"epsgrid.{family}"), "UNSUPPORTED", {})
+        kind, valid = family.removesuffix("s"), names(family)
         if reason := unsupported.get(name.lower().replace("_", "").replace("-", "")):
-            valid = ", ".join(names(family))
-            raise UnknownNameError(f"{_singular(family)} {name!r} is not supported: {reason} (supported: {valid})")
+            raise UnknownNameError(f"{kind} {name!r} is not supported: {reason} (supported: {', '.join(valid)})")
         module, _, attribute = name.rpartition(".")
         colon = f"; one of your own is {module}:{attribute}, with a colon" if module else ""
-        raise UnknownNameError(f"unknown {_singular(family)} {name!r}{colon}{suggestion(name, names(family))}")
+        raise UnknownNameError(f"unknown {kind} {name!r}{colon}{suggestion(name, valid)}")
 
 
 def files(*plugins: str) -> dict[str, Path]:
@@ -243,8 +238,7 @@ def _names_in(function: FunctionType) -> set[str]:
 def check_imports(planned: Mapping[str, str], *plugins: str) -> None:
     """Check that what this process has imported of the user's `files` is of the `sources` that were planned.
 
-    Raises:
-        SpecError: a file was changed between planning and import, so that other code would run, or has run.
+    Raises SpecError where a file was changed between planning and import, so that other code would run, or has run.
     """
     for module, path in files(*plugins).items():
         imported = _noted(module, path)[1]
@@ -322,7 +316,7 @@ def _load_dotted(family: str, name: str) -> Any:
     if name in _offered:
         return _offered[name]
     module_name, _, attribute = name.partition(":")
-    what = f"{_singular(family)} {name!r}"
+    what = f"{family.removesuffix('s')} {name!r}"
     if not all(part.isidentifier() for part in (*module_name.split("."), attribute)):
         raise UnknownNameError(f"{what}: not a dotted path; expected package.module:NAME")
     is_new = module_name not in sys.modules
@@ -365,10 +359,6 @@ def _imported(name: str) -> ModuleType:
     if above is not None:
         setattr(above, last, module)
     return module
-
-
-def _singular(family: str) -> str:
-    return family.removesuffix("s")
 
 
 def _source_of(module: str, search: Sequence[str] = ()) -> Path | None:

@@ -14,7 +14,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
@@ -26,7 +26,7 @@ import torch._dynamo  # the first optimizer would import it, 1.2 s: better once,
 from epsgrid import plugins, tasks
 from epsgrid.errors import CorruptRecordError, EpsgridError, SpecError, UnknownNameError, is_for_memory
 from epsgrid.executors import Job, JobStatus
-from epsgrid.numerics.precision import power
+from epsgrid.selection.formatting import setting
 from epsgrid.spec.loading import spec_from_json
 from epsgrid.spec.model import Spec
 from epsgrid.spec.trial import Trial, plugin_names
@@ -187,9 +187,8 @@ def _run_held(
 
     try:
         spec, trial = _read_trial(experiment, folder)
-        epsilon = "none" if trial.epsilon is None else power(trial.epsilon, 6)
-        note(f"start: lr {power(trial.learning_rate, 6)}, epsilon {epsilon}, seed {trial.seed}")
-        if not spec.execution.is_here and not any(each.result_json.exists() for each in experiment.trials()):
+        note(f"start: {setting(trial)}")
+        if not spec.execution.is_here and not experiment.trained.exists():
             _rehearse_there(spec, trial, folder, is_alone=is_exclusive or spec.execution.executor == "slurm")
         device = resolve_device(spec.execution.device, spec.training.precision)
         options: dict[str, Any] = {
@@ -213,6 +212,9 @@ def _run_held(
             peak = {"cuda_peak_bytes": torch.cuda.max_memory_reserved(device)}
             result = dataclasses.replace(result, provenance={**result.provenance, **peak})
         result.write(folder.result_json)
+        if not spec.execution.is_here:
+            with suppress(OSError):  # then the next trial is rehearsed as well
+                experiment.trained.touch()
         folder.failure_json.unlink(missing_ok=True)
         folder.checkpoint.unlink(missing_ok=True)
         note(f"{result.state}{f': {result.reason}' if result.reason else ''}")

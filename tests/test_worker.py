@@ -2,12 +2,14 @@ import errno
 import json
 from dataclasses import replace
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 import torch
 
 from epsgrid.executors import Job, JobStatus
 from epsgrid.stages.experiment import resolve
+from epsgrid.stages.running import HowToRun
 from epsgrid.stages.sweep import sweep
 from epsgrid.store.lease import Lease
 from epsgrid.store.records import TrialFailure, TrialResult
@@ -25,7 +27,7 @@ def experiment(tmp_path):
     path.write_text(SPEC)
     asked = resolve(path, None, (), tmp_path / "runs")
     stop = SimpleNamespace(level=lambda: 1)
-    sweep(asked, "conventional", workers=1, fail_fast=False, notify=lambda event: None, stop=stop)
+    sweep(asked, "conventional", HowToRun(1, lambda event: None, stop))
     return asked.folder
 
 
@@ -92,10 +94,7 @@ def raised(make):
     ],
 )
 def test_a_trial_that_runs_out_of_memory_has_a_status_of_its_own(experiment, job, monkeypatch, error, status):
-    def fail(*arguments):
-        raise error
-
-    monkeypatch.setattr("epsgrid.models.mlp.build", fail)
+    monkeypatch.setattr("epsgrid.models.mlp.build", Mock(side_effect=error))
     assert run_job(job) == status
     assert type(error).__name__ in TrialFailure.read(experiment.trial(job.trial).failure_json).error
 

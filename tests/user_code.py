@@ -10,7 +10,7 @@ import pytest
 NET = """\
 from types import SimpleNamespace
 
-from epsgrid.spec.model import ModelOptions
+from epsgrid.spec.options import ModelOptions
 
 
 class Options(ModelOptions):

@@ -59,8 +59,11 @@ def inspect_files(
     if json:
         print_json({"files": [_document(row, optimizer) for row, optimizer in read if optimizer], "errors": errors})
     elif rows:
-        is_timeline = any(optimizer is None for _, optimizer in read)
-        show(*(_timeline(rows) if is_timeline else _parts(read, all_layers=all_layers)))
+        if any(optimizer is None for _, optimizer in read):  # several files: the answer of the last, and a row for each
+            show(Text(f"{headline(rows[-1])} in {rows[-1].label}", style="bold"))
+            show(*report_table(timeline_table(rows))[1:-1])
+        else:
+            show(*_parts(read, all_layers=all_layers))
     if page_folder is not None and rows:
         notes = dict.fromkeys(note for row in rows for note in row.notes)
         write_text(page_folder / "checkpoints.html", checkpoints_page(rows, (*notes, *errors)))
@@ -93,7 +96,16 @@ def _read_all(paths: Sequence[Path], asked: dict[str, Any], *, keep: bool) -> tu
             for optimizer in checkpoint.optimizers:
                 row = _row(path, optimizer, several=len(checkpoint.optimizers) > 1)
                 read.append((row, optimizer))
-                errors += _wrong(row, optimizer)
+                bad = [each for _, each in optimizer.measured if each.status is LayerStatus.NON_FINITE]
+                if bad:
+                    number = sum(each.histogram.nonfinite for each in bad if each.histogram)
+                    more = f" and {len(bad) - 1} more" if len(bad) > 1 else ""
+                    errors.append(
+                        f"{row.label}: v has {number:,} NaN or infinite entries, in {bad[0].name}{more}: the loss or a"
+                        " gradient was not finite before it was saved; these layers set no bounds"
+                    )
+                elif row.bounds is None:
+                    errors.append(f"{row.label}: no layer has a non-zero entry of v, so there are no bounds")
             if not keep and len({row.file for row, _ in read}) > 1:
                 read = [(row, None) for row, _ in read]
         except EpsgridError as error:
@@ -133,22 +145,6 @@ def _row(path: Path, optimizer: CheckpointOptimizer, *, several: bool) -> Checkp
     )
 
 
-def _wrong(row: CheckpointRow, optimizer: CheckpointOptimizer) -> list[str]:
-    """Return what is wrong with a state that could be read."""
-    bad = [each for _, each in optimizer.measured if each.status is LayerStatus.NON_FINITE]
-    found = []
-    if bad:
-        number = sum(each.histogram.nonfinite for each in bad if each.histogram)
-        more = f" and {len(bad) - 1} more" if len(bad) > 1 else ""
-        found.append(
-            f"{row.label}: v has {number:,} NaN or infinite entries, in {bad[0].name}{more}: the loss or a gradient was"
-            " not finite before it was saved; these layers set no bounds"
-        )
-    elif row.bounds is None:
-        found.append(f"{row.label}: no layer has a non-zero entry of v, so there are no bounds")
-    return found
-
-
 def _parts(read: Sequence[_Read], *, all_layers: bool) -> list[RenderableType]:
     """Return what to show of one file: of each optimizer the answer, what it rests on, and its layers."""
     parts: list[RenderableType] = []
@@ -158,11 +154,6 @@ def _parts(read: Sequence[_Read], *, all_layers: bool) -> list[RenderableType]:
         most = max(_LAYERS_SHOWN // len(read), 2)
         parts += [*checkpoint_layers(row, optimizer, all_layers=all_layers, most=most), ""]
     return parts[:-1]
-
-
-def _timeline(rows: Sequence[CheckpointRow]) -> list[RenderableType]:
-    """Return what to show of several files: the answer of the last one, and a row for each."""
-    return [Text(f"{headline(rows[-1])} in {rows[-1].label}", style="bold"), *report_table(timeline_table(rows))[1:-1]]
 
 
 def _document(row: CheckpointRow, optimizer: CheckpointOptimizer) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import codecs
 import json
 import sys
 from functools import cache
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -53,9 +53,12 @@ def hint(text: str) -> None:
 
 def print_json(document: dict[str, Any]) -> None:
     """Write one JSON document of version 1 to stdout and nothing else; in ASCII where stdout cannot write more."""
-    json.dump(
-        {"version": 1, **document}, sys.stdout, indent=2, ensure_ascii=not _can_write(sys.stdout), allow_nan=False
-    )
+    is_ascii = False
+    try:
+        "".join(_REPLACEMENTS).encode(sys.stdout.encoding or "ascii")
+    except (LookupError, UnicodeEncodeError):
+        is_ascii = True
+    json.dump({"version": 1, **document}, sys.stdout, indent=2, ensure_ascii=is_ascii, allow_nan=False)
     sys.stdout.write("\n")
 
 
@@ -75,15 +78,6 @@ def replace_missing_characters() -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors=_HANDLER)
-
-
-def _can_write(stream: TextIO) -> bool:
-    """Return whether a stream's encoding has all the characters that we print."""
-    try:
-        "".join(_REPLACEMENTS).encode(stream.encoding or "ascii")
-    except (LookupError, UnicodeEncodeError):
-        return False
-    return True
 
 
 def _console(*, stderr: bool) -> Console:

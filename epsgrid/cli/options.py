@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from epsgrid.errors import SpecError
+from epsgrid.numerics.precision import power
 from epsgrid.spec.loading import load_spec
 
 RUNS = Path("runs")
@@ -35,6 +37,13 @@ def a_run(path: Path | None) -> Path | None:
         hint = f": {path.parent}" if (path.parent / "experiment.json").exists() else hint
         raise SpecError(f"{path} is a file, and an experiment's folder or name is expected here{hint}")
     return path
+
+
+def positive(option: typer.CallbackParam, value: float | None) -> float | None:
+    """Return the value of an option; what is no positive finite number is a SpecError."""
+    if value is not None and not 0 < value < math.inf:
+        raise SpecError(f"{option.opts[0]}: expected a positive finite number, got {power(value)}")
+    return value
 
 
 SpecArgument = Annotated[Path, typer.Argument(metavar="SPEC", callback=a_spec, help="YAML spec of the experiment.")]
@@ -71,6 +80,9 @@ OverrideOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else.")]
 AllLayersOption = Annotated[
     bool, typer.Option("--all-layers", help="List every layer; a terminal shows 40 of many otherwise.")
+]
+HalfLifeOption = Annotated[
+    bool, typer.Option("--half-life", help="At other batch sizes scale decays as β^κ, which has no largest size.")
 ]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only results and errors.")]
 WorkersOption = Annotated[

@@ -18,11 +18,13 @@ from rich.live import Live
 from rich.progress import DownloadColumn, Progress, TransferSpeedColumn
 from rich.text import Text
 
-from epsgrid.cli.console import err
+from epsgrid.cli.console import err, note
 from epsgrid.errors import ExecutionError, ExitCode
-from epsgrid.selection.formatting import duration, power
-from epsgrid.spec.trial import Trial
-from epsgrid.stages.running import SweepEvent, SweepPlan, TrialEvent
+from epsgrid.selection.formatting import duration, score, setting
+from epsgrid.stages.deciding import Further, sweep_further
+from epsgrid.stages.experiment import Asked
+from epsgrid.stages.running import HowToRun, SweepEvent, SweepPlan, SweepSummary, TrialEvent
+from epsgrid.stages.sweep import GridChoice, Planned
 
 _Progress = tuple[Callable[[str], None], Callable[[str, int, int], None]]
 """Functions that show a line, and progress as `update(title, done, of)`; `of` is 0 where it is unknown."""
@@ -51,8 +53,8 @@ class Stop:
         return self._level
 
     def __enter__(self) -> Stop:
-        """Take over the signals."""
-        for number in self._numbers:
+        """Take over the signals, as the main thread of a program can."""
+        for number in self._numbers if threading.current_thread() is threading.main_thread() else ():
             self._before[number] = signal.signal(number, self._handle)
         return self
 
@@ -108,6 +110,15 @@ def progress_shown(*, quiet: bool, in_bytes: bool = False) -> Iterator[_Progress
         yield (lambda line: console.print(line, markup=False), update)
 
 
+def sweep_with_progress(
+    asked: Asked, what: GridChoice | Planned, further: Further, *, workers: int | None, fail_fast: bool, quiet: bool
+) -> tuple[SweepSummary, ExitCode | None]:
+    """Sweep with its progress shown; return how it ended, and the exit code where it was asked to stop."""
+    with Stop(outlives_terminal=asked.spec.execution.executor == "slurm") as stop, sweep_shown(quiet=quiet) as notify:
+        say = (lambda sentence: None) if quiet else note
+        return sweep_further(asked, what, further, HowToRun(workers, notify, stop, fail_fast, say)), stop.exit_code
+
+
 @contextmanager
 def sweep_shown(*, quiet: bool) -> Iterator[Callable[[SweepEvent], None]]:
     """Show the progress of a sweep; yields the function that receives its events."""
@@ -159,7 +170,7 @@ class _Board:
             if isinstance(event, SweepPlan):  # a sweep may train several, one after the other
                 self.plan, self.ended, self.start = event, Counter(), time.monotonic()
             elif event.state == "running":
-                self.running[event.trial.id] = (_label(event.trial), time.monotonic())
+                self.running[event.trial.id] = (f"{event.trial.id}: {setting(event.trial)}", time.monotonic())
             else:
                 self.running.pop(event.trial.id, None)
                 self.ended[event.state] += 1
@@ -187,25 +198,19 @@ class _Board:
         return Text("\n".join([*lines, self.status()]))
 
 
-def _label(trial: Trial) -> str:
-    epsilon = "" if trial.epsilon is None else f" epsilon {power(trial.epsilon)}"
-    return f"{trial.id} lr {power(trial.learning_rate)}{epsilon} seed {trial.seed}"
-
-
 def _event_lines(event: SweepEvent) -> list[str]:
     """Return the lines that describe an event; for a failed trial also its log."""
     if isinstance(event, SweepPlan):
         return plan_lines(event)
+    label = f"{event.trial.id}: {setting(event.trial)}"
     if event.state == "running":
-        return [f"start {_label(event.trial)}"]
-    label = f"{event.state} {_label(event.trial)}"
+        return [f"start {label}"]
+    label = f"{event.state} {label}"
     if (result := event.result) is not None:
-        split = "validation" if result.validation is not None else "test"
-        score = "unknown"
-        if (scores := result.selecting) is not None:
-            is_share = result.metric_unit == "%"
-            score = f"{100 * scores.metric:.2f} %" if is_share else f"{scores.metric:.4g}"
-        words = result.reason or f"{split} {result.metric_name} {score}"
+        split, scores = "validation" if result.validation is not None else "test", result.selecting
+        words = result.reason
+        if words is None:
+            words = f"{split} {result.metric_name} {score(scores.metric if scores else None, None, result.metric)}"
         return [f"{label}: {words} in {duration(result.seconds)}"]
     if event.pruning is not None:
         return [f"{label} after epoch {event.pruning.epochs_trained} of {event.pruning.epochs}: {event.pruning.why}"]

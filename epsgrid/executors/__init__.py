@@ -93,8 +93,7 @@ class ExecutorPlugin(Protocol):
             stop: whether to stop.
             execution: the spec's settings; each executor reads its own.
 
-        Raises:
-            ExecutionError: jobs cannot be run here; the message says what is missing.
+        Raises ExecutionError where jobs cannot be run here; the message says what is missing.
         """
         ...
 

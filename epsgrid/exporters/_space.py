@@ -84,16 +84,14 @@ def space_of(
     bounds: EpsilonBounds,
     kind: Kind,
     target: Target,
-    *,
-    epsilon_name: str = "eps",
-    learning_rate_name: str = "lr",
+    names: tuple[str, str],
 ) -> Space:
-    """Return the search space of a run's bounds, the probe's, with the names that the user's training has for both.
+    """Return the search space of a run's bounds, the probe's, with the user's own names of ε and learning rate.
 
-    Raises:
-        SpecError: a name is not one, or both are the same.
+    Raises SpecError where a name is not one, or both are the same.
     """
-    for name in (epsilon_name, learning_rate_name):
+    epsilon_name, learning_rate_name = names
+    for name in names:
         if not _NAME.match(name):
             raise SpecError(
                 f"{name!r} cannot name a hyperparameter: letters, digits and underscores, not a digit first, with dots "

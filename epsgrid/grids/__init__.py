@@ -13,7 +13,6 @@ if TYPE_CHECKING:  # it needs numpy, which `epsgrid sweep --dry-run` does withou
     from epsgrid.numerics.bounds import EpsilonBounds
     from epsgrid.numerics.placement import Placement
 
-
 NARROWED, CONVENTIONAL, DEFAULT, REFERENCE = "narrowed", "conventional", "default", "reference"
 """Names of grids as they are stored; "default" is the default ε alone, "reference" that of an optimizer without ε."""
 

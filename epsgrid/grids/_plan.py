@@ -60,8 +60,7 @@ def plan(
         added: learning rates beyond those of the spec, each at its ε.
         parameters: see `epsgrid.spec.trial.identity`.
 
-    Raises:
-        SpecError: two learning rates become the same one.
+    Raises SpecError where two learning rates become the same one.
     """
     asked: dict[str, tuple[float | None, ...]] = {REFERENCE: (None,)}
     if placement is not None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from epsgrid import plugins
 from epsgrid.errors import SpecError
-from epsgrid.spec.model import FILLED_IN, CallableOptions, ModelOptions
+from epsgrid.spec.options import FILLED_IN, CallableOptions, ModelOptions
 
 if TYPE_CHECKING:
     import torch

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field
 
 from epsgrid.models import require_text
-from epsgrid.spec.model import Count, ModelOptions, Share
+from epsgrid.spec.options import Count, ModelOptions, Share
 
 if TYPE_CHECKING:
     import torch

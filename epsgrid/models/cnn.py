@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field
 
 from epsgrid.models import require_images
-from epsgrid.spec.model import Count, ModelOptions
+from epsgrid.spec.options import Count, ModelOptions
 
 if TYPE_CHECKING:
     import torch

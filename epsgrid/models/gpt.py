@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import model_validator
 
 from epsgrid.models import require_text
-from epsgrid.spec.model import Count, ModelOptions, Share
+from epsgrid.spec.options import Count, ModelOptions, Share
 
 if TYPE_CHECKING:
     import torch

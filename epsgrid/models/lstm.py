@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 from epsgrid.models import require_text
-from epsgrid.spec.model import Count, ModelOptions, Share
+from epsgrid.spec.options import Count, ModelOptions, Share
 
 if TYPE_CHECKING:
     import torch

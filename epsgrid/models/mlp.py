@@ -12,7 +12,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from epsgrid.errors import SpecError
-from epsgrid.spec.model import Count, ModelOptions, Share
+from epsgrid.spec.options import Count, ModelOptions, Share
 
 if TYPE_CHECKING:
     import torch

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from epsgrid.models import require_images
-from epsgrid.spec.model import Count, ModelOptions
+from epsgrid.spec.options import Count, ModelOptions
 
 if TYPE_CHECKING:
     import torch

@@ -14,7 +14,7 @@ import math
 from typing import TYPE_CHECKING
 
 from epsgrid.models import require_images
-from epsgrid.spec.model import ModelOptions, Share
+from epsgrid.spec.options import ModelOptions, Share
 
 if TYPE_CHECKING:
     import torch

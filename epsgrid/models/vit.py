@@ -20,7 +20,7 @@ from pydantic import model_validator
 
 from epsgrid.errors import SpecError
 from epsgrid.models import require_images
-from epsgrid.spec.model import Count, ModelOptions, Share
+from epsgrid.spec.options import Count, ModelOptions, Share
 
 if TYPE_CHECKING:
     import torch

@@ -16,7 +16,7 @@ from epsgrid import plugins
 from epsgrid.errors import NoBoundsError
 from epsgrid.numerics.placement import Placement
 from epsgrid.numerics.scaling import NoScaling, Scaling
-from epsgrid.spec.model import OptimizerOptions
+from epsgrid.spec.options import OptimizerOptions
 
 if TYPE_CHECKING:
     import torch

@@ -12,7 +12,7 @@ from epsgrid.codec import shown
 from epsgrid.errors import ScalingError
 from epsgrid.numerics import scaling
 from epsgrid.numerics.scaling import NoScaling, Number, Rule, Scaling
-from epsgrid.spec.model import OptimizerOptions
+from epsgrid.spec.options import OptimizerOptions
 
 _Options = TypeVar("_Options", bound=OptimizerOptions)
 

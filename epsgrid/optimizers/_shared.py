@@ -13,7 +13,7 @@ from pydantic import Field
 from epsgrid.errors import SpecError
 from epsgrid.numerics.placement import Placement
 from epsgrid.optimizers import SecondMoment
-from epsgrid.spec.model import OptimizerOptions
+from epsgrid.spec.options import OptimizerOptions
 
 if TYPE_CHECKING:
     import torch

@@ -17,7 +17,7 @@ from dataclasses import replace
 from epsgrid.numerics.placement import Placement
 from epsgrid.numerics.scaling import NoScaling
 from epsgrid.optimizers._shared import Decay, WeightDecay, builder, uncorrected_second_moment
-from epsgrid.spec.model import OptimizerOptions
+from epsgrid.spec.options import OptimizerOptions
 
 DEFAULT_EPSILON = 1e-6
 

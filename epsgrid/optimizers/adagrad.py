@@ -20,7 +20,7 @@ from epsgrid.numerics.placement import Placement
 from epsgrid.numerics.scaling import NoScaling
 from epsgrid.optimizers import SecondMoment
 from epsgrid.optimizers._shared import WeightDecay, builder
-from epsgrid.spec.model import OptimizerOptions
+from epsgrid.spec.options import OptimizerOptions
 
 DEFAULT_EPSILON = 1e-10
 

@@ -23,7 +23,7 @@ from epsgrid.numerics.placement import Placement
 from epsgrid.numerics.scaling import Scaling
 from epsgrid.optimizers import SecondMoment
 from epsgrid.optimizers._shared import Decay, WeightDecay, builder, uncorrected_second_moment
-from epsgrid.spec.model import OptimizerOptions
+from epsgrid.spec.options import OptimizerOptions
 
 DEFAULT_EPSILON = 1e-8
 

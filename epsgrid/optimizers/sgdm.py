@@ -13,7 +13,7 @@ from pydantic import model_validator
 
 from epsgrid.numerics.scaling import NoScaling
 from epsgrid.optimizers._shared import Decay, WeightDecay, builder
-from epsgrid.spec.model import OptimizerOptions
+from epsgrid.spec.options import OptimizerOptions
 
 DEFAULT_EPSILON = None
 SCALING = NoScaling("it divides by no second moment; its rule is the linear one")

@@ -20,7 +20,7 @@ from epsgrid.numerics.statistics import LEVEL, mean_and_sd, paired_difference
 from epsgrid.selection.formatting import Metric, count, power
 from epsgrid.selection.load import StoredExperiment
 from epsgrid.spec.trial import Trial
-from epsgrid.store.pruning import read_pruning
+from epsgrid.store.pruning import Pruning
 from epsgrid.store.records import Scores
 from epsgrid.store.state import PRUNED
 
@@ -148,7 +148,7 @@ def read_metric(stored: StoredExperiment) -> Metric | None:
     """Return what the trials are judged by; None while no trial has a result, a CorruptRecordError if it differs."""
     metrics: dict[Metric, str] = {}
     for trial, result in stored.results.items():
-        metrics.setdefault(Metric(result.metric_name, result.metric_direction, result.metric_unit), trial)
+        metrics.setdefault(result.metric, trial)
     if len(metrics) > 1:
         (one, first), (other, second) = list(metrics.items())[:2]
         paths = [stored.folder.trial(trial).result_json for trial in (first, second)]
@@ -192,7 +192,7 @@ def _trial(stored: StoredExperiment, cell: Trial) -> TrialRow:
     result, state = stored.results.get(cell.id), stored.states[cell.id]
     if result is None:
         failure = stored.failures.get(cell.id)
-        pruning = read_pruning(stored.folder.trial(cell.id)) if state == PRUNED else None
+        pruning = Pruning.find(stored.folder.trial(cell.id).prune_json) if state == PRUNED else None
         error = failure.error if failure else pruning.label if pruning else None
         return TrialRow(cell.id, cell.seed, state, None, None, None, None, error)
     score, started = _finite(result.selecting), _started(result.provenance)

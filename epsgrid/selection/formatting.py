@@ -4,45 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from epsgrid.numerics import precision
+from epsgrid.store.records import Metric as Metric
 
 if TYPE_CHECKING:
     from epsgrid.numerics.bounds import EpsilonBounds
+    from epsgrid.spec.trial import Trial
 
 NOTHING = "–"
 percent, count = precision.percent, precision.count
-
-
-@dataclass(frozen=True)
-class Metric:
-    """What trials are judged by, as stored with each result; fractions to be shown in percent have the unit "%"."""
-
-    name: str
-    direction: Literal["max", "min"]
-    unit: Literal["%", ""]
-
-    @property
-    def sign(self) -> float:
-        """Factor that makes larger better: −1 for a metric that should be small."""
-        return 1.0 if self.direction == "max" else -1.0
-
-    @property
-    def factor(self) -> float:
-        """Factor from the stored to the shown value."""
-        return 100.0 if self.unit == "%" else 1.0
-
-    @property
-    def difference_unit(self) -> str:
-        """Unit of a shown difference, with a leading space: percentage points have their own name."""
-        return " points" if self.unit == "%" else ""
-
-    @property
-    def label(self) -> str:
-        """Name and unit, for axes and column titles."""
-        return f"{self.name} / %" if self.unit else self.name
 
 
 def power(value: float | None) -> str:
@@ -57,6 +29,12 @@ def powers(values: Iterable[float]) -> str:
     '1e-8, 1e-7'
     """
     return ", ".join(map(power, values)) or NOTHING
+
+
+def setting(trial: Trial) -> str:
+    """Return what a trial trains with, such as "lr 1e-3, ε 1e-8, seed 0"."""
+    epsilon = "" if trial.epsilon is None else f", ε {power(trial.epsilon)}"
+    return f"lr {power(trial.learning_rate)}{epsilon}, seed {trial.seed}"
 
 
 def bounds_line(bounds: EpsilonBounds) -> str | None:
@@ -173,4 +151,4 @@ def _decimals(value: float, metric: Metric) -> int:
     """Return the number of decimals to show: two for percent, otherwise what four digits need, at most six."""
     if metric.unit:
         return 2
-    return 3 if value == 0 else min(max(3 - math.floor(math.log10(abs(value))), 0), 6)
+    return 3 if value == 0 or not math.isfinite(value) else min(max(3 - math.floor(math.log10(abs(value))), 0), 6)

@@ -23,7 +23,6 @@ from epsgrid.store.records import (
     ExperimentRecord,
     GridRecord,
     ProbeRecord,
-    Record,
     TrialFailure,
     TrialResult,
 )
@@ -32,7 +31,6 @@ from epsgrid.store.state import FINISHED, trial_state
 if TYPE_CHECKING:
     from epsgrid.numerics.bounds import BoundsChoice, EpsilonBounds
 
-_RecordT = TypeVar("_RecordT", bound=Record)
 _EndT = TypeVar("_EndT", TrialResult, TrialFailure)
 _Trials = tuple[dict[str, str], dict[str, TrialResult], dict[str, TrialFailure]]
 """States, results and failures of trials by id."""
@@ -102,10 +100,10 @@ def load_experiment(folder: ExperimentFolder) -> StoredExperiment:
         StoreError, CorruptRecordError: there is no experiment, or the record that the message names cannot be read.
     """
     experiment = read_experiment(folder)
-    probe = _read_if_there(ProbeRecord, folder.bounds_json)
-    grid = _read_if_there(GridRecord, folder.grid_json)
-    batches = _read_if_there(BatchesRecord, folder.batches_json)
-    confirm = _read_if_there(ConfirmRecord, folder.confirm_json)
+    probe = ProbeRecord.find(folder.bounds_json)
+    grid = GridRecord.find(folder.grid_json)
+    batches = BatchesRecord.find(folder.batches_json)
+    confirm = ConfirmRecord.find(folder.confirm_json)
     asked = tuple(dict.fromkeys(cell.id for cell in grid.cells)) if grid else ()
     stored = _stored_trials(folder)
     elsewhere = {cell.id for record in (batches, confirm) if record for cell in record.cells}
@@ -180,7 +178,7 @@ def code_changes(folder: ExperimentFolder, now: Mapping[str, Any]) -> tuple[str,
         " ids and never averaged with new ones; to count them again, put the code back (`git diff` shows the change)"
         for what, trials in changes.items()
     ]
-    probe = _read_if_there(ProbeRecord, folder.bounds_json)
+    probe = ProbeRecord.find(folder.bounds_json)
     if probe is not None and "bounds_of" not in probe.identity and (what := change(probe.identity)):
         found.append(f"{what} since the bounds were measured; `epsgrid probe` measures them again")
     return tuple(found)
@@ -211,7 +209,7 @@ def _read_trials(folder: ExperimentFolder, asked: Sequence[str], stored: Collect
         if trial not in stored:
             continue
         place = folder.trial(trial)
-        result = _read_if_there(TrialResult, place.result_json)  # first: a finished trial costs one look at the disk
+        result = TrialResult.find(place.result_json)  # first: a finished trial costs one look at the disk
         if result is None:
             states[trial] = trial_state(place)
             if states[trial] == "failed":
@@ -229,10 +227,6 @@ def _same_id(record: _EndT, path: Path) -> _EndT:
     if record.id != path.parent.name:
         raise CorruptRecordError(f"{path} is of trial {record.id}, not {path.parent.name}; remove the file to retrain")
     return record
-
-
-def _read_if_there(record_type: type[_RecordT], path: Path) -> _RecordT | None:
-    return record_type.read(path) if path.exists() else None
 
 
 def _stored_trials(folder: ExperimentFolder) -> set[str]:

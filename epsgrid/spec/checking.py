@@ -14,7 +14,8 @@ from pydantic_core import ErrorDetails
 from epsgrid import plugins
 from epsgrid.codec import shown
 from epsgrid.errors import UnknownNameError
-from epsgrid.spec.model import CallableOptions, ModelOptions, OptimizerOptions, PluginOptions, Spec, TaskOptions
+from epsgrid.spec.model import Spec
+from epsgrid.spec.options import CallableOptions, ModelOptions, OptimizerOptions, PluginOptions, TaskOptions
 from epsgrid.spec.reading import Document, FieldPath, Problem, ProblemsError, dotted, why_not_a_number
 
 _OPTIONS: dict[str, type[PluginOptions]] = {"task": TaskOptions, "model": ModelOptions, "optimizer": OptimizerOptions}
@@ -26,26 +27,26 @@ _VARIED = {"lr": _LEARNING_RATE, "learning_rate": _LEARNING_RATE, "eps": _EPSILO
 def check(document: Document) -> Spec:
     """Return the spec of a document, defaults filled in.
 
-    The options of the task, model and optimizer are checked by the classes of their plug-ins.
-
-    Raises:
-        ProblemsError: anything is wrong; all problems are reported at once.
+    The options of the task, model and optimizer are checked by the classes of their plug-ins. Raises ProblemsError
+    where anything is wrong; all problems are reported at once.
     """
     problems = list(document.problems)
 
     def report(path: FieldPath, message: str) -> None:
         problems.append(Problem(document.place_of_value(path), dotted(path), message))
 
-    _settle_own_training(document)
     # The plug-ins' own option classes take the place of the general ones, so that errors have the right paths.
-    fields: dict[str, Any] = {}
+    fields: dict[str, Any] = dict.fromkeys(_OPTIONS, (Any, ...))
     for section in _OPTIONS:
         if section == "model" and getattr(fields["task"][0], "trains_itself", False):
             if document.values.get(section) is not None:
                 report((section,), f"task {document.values['task']['name']!r} trains a model of its own; remove this")
             fields[section] = (None, None)
-        else:
-            fields[section] = (_options_of(document, section, report), ...)
+        elif (options := _options_of(document, section, report)) is not None:
+            fields[section] = (options, ...)
+            if issubclass(options, TaskOptions):
+                source = Path(document.source)
+                options.settle(document.values, source.parent if source.is_file() else Path())
     execution = document.values.get("execution")
     if isinstance(execution, dict) and isinstance(execution.get("executor"), str):
         try:
@@ -77,18 +78,21 @@ def check(document: Document) -> Spec:
     return Spec(**{name: getattr(checked, name) for name in Spec.model_fields})
 
 
-def _options_of(document: Document, section: str, report: Callable[[FieldPath, str], None]) -> Any:
-    """Return the options class of the plug-in that a section names; Any where it names none, which is reported."""
+def _options_of(
+    document: Document, section: str, report: Callable[[FieldPath, str], None]
+) -> type[PluginOptions] | None:
+    """Return the options class of the plug-in that a section names; None where it names none, which is reported."""
     values, path, base = document.values.get(section), (section, "name"), _OPTIONS[section]
+    one_of = f"one of: {', '.join(plugins.names(f'{section}s'))}"
     if section not in document.values:
-        return Any  # reported as any missing key
+        return None  # reported as any missing key
     if not isinstance(values, dict):
-        report((section,), f"expected a name, or a mapping with one, got {shown(values)}; {_one_of(section)}")
-        return Any
+        report((section,), f"expected a name, or a mapping with one, got {shown(values)}; {one_of}")
+        return None
     if not isinstance(values.get("name"), str):
         came = f"expected text, got {shown(values['name'])}" if "name" in values else "required key is missing"
-        report(path, f"{came}; {_one_of(section)}")
-        return Any
+        report(path, f"{came}; {one_of}")
+        return None
     if ":" in values["name"]:
         for folder in (Path(document.source).parent, Path()):
             plugins.look_in(str(folder.resolve()))
@@ -96,37 +100,14 @@ def _options_of(document: Document, section: str, report: Callable[[FieldPath, s
         plugin = plugins.load(f"{section}s", values["name"])
     except UnknownNameError as error:
         report(path, str(error))
-        return Any
+        return None
     options = getattr(plugin, "Options", None)
     if isinstance(options, type) and issubclass(options, base):
         return options
     if section == "model" and callable(plugin):
         return CallableOptions
     report(path, f"{values['name']!r} has no class Options({base.__name__}), so it is no {section}")
-    return Any
-
-
-def _settle_own_training(document: Document) -> None:
-    """Write out what a training of the user's own does not have to say: its folder, and that it reports no epochs.
-
-    Folders and files of bounds are relative to the folder of the spec.
-    """
-    task, training, sweep = (document.values.get(name) for name in ("task", "training", "sweep"))
-    if not isinstance(task, dict) or task.get("name") not in ("function", "command"):
-        return
-    beside = Path(document.source).parent if Path(document.source).is_file() else Path()
-    if isinstance(folder := task.setdefault("folder", "."), str):
-        task["folder"] = str((beside / folder).resolve())
-    if isinstance(sweep, dict) and isinstance(bounds := sweep.get("bounds"), str) and bounds.endswith(".json"):
-        sweep["bounds"] = str((beside / bounds).resolve())
-    if training is None:
-        document.values["training"] = {"epochs": 1}
-    elif isinstance(training, dict):
-        training.setdefault("epochs", 1)
-
-
-def _one_of(section: str) -> str:
-    return f"one of: {', '.join(plugins.names(f'{section}s'))}"
+    return None
 
 
 def _problem(document: Document, checker: type[Spec], detail: ErrorDetails) -> Problem:

@@ -15,9 +15,7 @@ from epsgrid.spec.reading import Document, FieldPath, Place, Problem, ProblemsEr
 def load_spec(path: str | Path, overrides: Sequence[str] = ()) -> Spec:
     """Load a spec from a YAML file; overrides are `key=value` texts as in `parse_spec`. Torch is not imported for it.
 
-    Raises:
-        SpecError: the file cannot be read or used; the message has a line for each problem, with line, column and
-            dotted field.
+    Raises SpecError where it cannot be read or used, with a line for each problem: line, column and dotted field.
     """
     try:
         return parse_spec(Path(path).read_text("utf-8-sig"), str(path), overrides)
@@ -34,10 +32,7 @@ def parse_spec(text: str, source: str = "<spec>", overrides: Sequence[str] = ())
 
     Overrides are `key=value` texts, the last one winning. A key is dotted, and an index names an entry of a list:
     `sweep.seeds.0=5`. The value is YAML, as in the file: `optimizer.betas=[0.9, 0.98]`. A whole section may be
-    replaced: `model=mlp`.
-
-    Raises:
-        SpecError: see `load_spec`.
+    replaced: `model=mlp`. Raises as `load_spec`.
     """
     document = read(text, source)
     _expand(document)
@@ -54,8 +49,7 @@ def parse_spec(text: str, source: str = "<spec>", overrides: Sequence[str] = ())
 def spec_from_json(values: Mapping[str, Any], source: str) -> Spec:
     """Return the spec that was stored as `spec.model_dump(mode="json")` in a file, `source`.
 
-    Raises:
-        SpecError: the values are no spec, or its plug-ins are not there.
+    Raises SpecError where the values are no spec, or its plug-ins are not there.
     """
     values = dict(values)
     for section, gone in (("execution", "keep_checkpoints"), ("probe", "beta2")):  # keys that earlier versions stored

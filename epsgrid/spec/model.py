@@ -1,20 +1,17 @@
 """The typed, frozen form of a spec, with every default filled in.
 
-`task`, `model` and `optimizer` are plug-ins; each brings its own options class (`Options` in its file), so their
-fields differ from spec to spec. Everything else is the same for all specs and is defined here.
+The options of a task, a model and an optimizer are those of `epsgrid.spec.options`. Everything else is the same for all
+specs and is defined here.
 """
 
 from __future__ import annotations
 
-import inspect
 import re
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     SerializeAsAny,
     SerializerFunctionWrapHandler,
@@ -24,15 +21,9 @@ from pydantic import (
     model_validator,
 )
 
-from epsgrid import plugins
 from epsgrid.codec import shown
 from epsgrid.spec import BATCH_SIZE
-
-_PositiveFloat = Annotated[float, Field(gt=0)]
-Seed = Annotated[int, Field(ge=0, lt=2**31)]
-Count = Annotated[int, Field(ge=1)]
-_MOST_SVAG = 64  # 4,096 epochs' time for one; the papers try up to 16
-Share = Annotated[float, Field(ge=0, lt=1)]
+from epsgrid.spec.options import Count, Frozen, ModelOptions, OptimizerOptions, PositiveFloat, Seed, Share, TaskOptions
 
 
 def _held_by_float32(epsilon: float) -> float:
@@ -44,7 +35,7 @@ def _held_by_float32(epsilon: float) -> float:
     return epsilon
 
 
-_Epsilon = Annotated[_PositiveFloat, AfterValidator(_held_by_float32)]
+_Epsilon = Annotated[PositiveFloat, AfterValidator(_held_by_float32)]
 
 
 def _bounds(bounds: str) -> str:
@@ -63,83 +54,6 @@ def _margin(margin: Any) -> Any:
             f"expected a positive number in the metric's unit, or a share as in '2 %', got {shown(margin)}"
         )
     return margin
-
-
-class Frozen(BaseModel):
-    """A group of settings: unknown keys refused, NaN and infinity refused, unchangeable once made.
-
-    The text below a field is its description, which `epsgrid show --reference`, `init` and `schema` print.
-    """
-
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, allow_inf_nan=False, validate_default=True, use_attribute_docstrings=True
-    )
-
-
-class PluginOptions(Frozen):
-    """Options of one plug-in; `name` is the stem of its file, or a dotted path `package.module:NAME`.
-
-    `location_fields` say where something lies; they cannot change a trial's numbers and are no part of its identity.
-    """
-
-    location_fields: ClassVar[frozenset[str]] = frozenset()
-
-    name: str = Field(min_length=1)
-    """One of the names above, or `package.module:NAME` for your own."""
-
-    def identity(self) -> dict[str, Any]:
-        """Return the options that can change a trial's numbers, as plain JSON values."""
-        return self.model_dump(mode="json", exclude=set(self.location_fields))
-
-
-class TaskOptions(PluginOptions):
-    """Options of a task: which data, which split, how the data are varied.
-
-    `carries_state` says that a model of the task carries a state from batch to batch, so that batches have an order.
-    `trains_itself` says that the task is the user's own training, with a model, an optimizer and data of its own.
-    """
-
-    carries_state: ClassVar[bool] = False
-    trains_itself: ClassVar[bool] = False
-
-
-class ModelOptions(PluginOptions):
-    """Options of a model."""
-
-
-FILLED_IN = ("inputs", "outputs")
-"""Parameters of a callable that the task fills in where the spec does not; see `epsgrid.models`."""
-
-_KINDS = inspect.Parameter
-
-
-class CallableOptions(ModelOptions):
-    """The keywords of a class or function of the user's that makes a model; what is not given it has a default for."""
-
-    model_config = ConfigDict(extra="allow")
-
-    @model_validator(mode="after")
-    def _the_callable_takes_them(self) -> CallableOptions:
-        make, given = plugins.load("models", self.name), self.model_extra or {}
-        if hasattr(make, "state_dict") and not isinstance(make, type):
-            raise ValueError(f"{self.name} is a model already; name its class, or a function that returns a new one")
-        try:
-            parameters = inspect.signature(make).parameters
-        except (TypeError, ValueError):  # what is written in C may have none
-            return self
-        kinds = {name: each.kind for name, each in parameters.items()}
-        named = [name for name, kind in kinds.items() if kind in (_KINDS.POSITIONAL_OR_KEYWORD, _KINDS.KEYWORD_ONLY)]
-        if (wrong := [key for key in given if key not in named]) and _KINDS.VAR_KEYWORD not in kinds.values():
-            valid = plugins.suggestion(wrong[0], tuple(named)) if named else ": it takes nothing"
-            raise ValueError(f"{self.name} has no parameter {wrong[0]!r}{valid}")
-        for name in named:
-            if parameters[name].default is _KINDS.empty and name not in (*given, *FILLED_IN):
-                raise ValueError(f"{self.name} needs {name}: write `model: {{name: {self.name}, {name}: …}}`")
-        return self
-
-
-class OptimizerOptions(PluginOptions):
-    """Options of an optimizer, without learning rate and ε: those are what a sweep varies."""
 
 
 _OF_TORCH: dict[str, dict[str, float]] = {
@@ -210,15 +124,8 @@ class Svag(Frozen):
     Each step combines two independent minibatches; an epoch takes l² times the steps and uses 2·l² times the data.
     """
 
-    l: Count  # noqa: E741 - its name in the papers
+    l: Annotated[int, Field(ge=1, le=64)]  # noqa: E741 - its name in the papers, which try up to 16
     """Times the noise of plain training, which has 1."""
-
-    @field_validator("l")
-    @classmethod
-    def _ends_one_day(cls, l: int) -> int:  # noqa: E741
-        if l > _MOST_SVAG:
-            raise ValueError(f"an epoch takes l² times its steps, {l**2:,} times here; take 1 to {_MOST_SVAG}")
-        return l
 
 
 class Training(Frozen):
@@ -229,7 +136,7 @@ class Training(Frozen):
     batch_size: Count = 128
     """Examples in a batch; of language tasks columns of text that are read at once, of translations tokens."""
     schedule: Schedule = Schedule()
-    clip_norm: _PositiveFloat | None = None
+    clip_norm: PositiveFloat | None = None
     """Largest norm of the whole gradient: a longer one is shortened before the optimizer sees it. null: no clipping."""
     average_last: Annotated[int, Field(ge=0)] = 0
     """With k, the model that is scored in the end is the mean of the weights after each of the last k epochs; with 0,
@@ -264,7 +171,7 @@ class Probe(Frozen):
     update_weights: bool = False
     """false is the published method: the optimizer runs, the weights stay at their initial values. With true they move
     at `learning_rate`."""
-    learning_rate: _PositiveFloat | None = None
+    learning_rate: PositiveFloat | None = None
     """The rate at which the weights move with `update_weights: true`."""
     tail_fraction: Annotated[float, Field(gt=0, lt=0.5)] = 0.02
     """Share of a layer's non-zero entries that lies below the lower bound, and above the upper one."""
@@ -274,7 +181,7 @@ class Probe(Frozen):
     """Seed of the initial weights and of the order of the batches."""
     seeds: Count = 1
     """Probes in all, each with other initial weights and batches, to see how far the bounds depend on them."""
-    compare_weights: _PositiveFloat | None = None
+    compare_weights: PositiveFloat | None = None
     """Probe once more with weights that move at this learning rate, and compare the bounds. null: do not."""
     check_rounding: bool = True
     """Look for tensors whose gradients are only rounding noise, by computing one batch again in float64."""
@@ -282,7 +189,7 @@ class Probe(Frozen):
     """Keep the histograms of every N-th step; null keeps about sixty."""
     batch_sizes: tuple[Count, ...] = ()
     """Short for `vary: {training.batch_size: ...}`, which measures at the spec's own batch size as well."""
-    vary: dict[str, Annotated[tuple[_PositiveFloat, ...], Field(min_length=2)]] = {}
+    vary: dict[str, Annotated[tuple[PositiveFloat, ...], Field(min_length=2)]] = Field(default={})
     """Measure at other values of numbers of the spec, as in {model.width: [32, 64, 128]}, to predict the bounds at
     further ones. Several keys go in step: their first values together, and so on."""
 
@@ -357,14 +264,14 @@ class Sweep(Frozen):
     rule as published; for a training of your own a file, such as bounds.json, that `bounds.save` has written."""
     epsilons: Annotated[tuple[_Epsilon, ...], Field(min_length=1)] | None = None
     """Your own list in place of the narrowed grid, in the optimizer's own ε; it needs no probe. null: by the bounds."""
-    learning_rates: Annotated[tuple[_PositiveFloat, ...], Field(min_length=1, examples=[[1e-4, 1e-3, 1e-2]])]
+    learning_rates: Annotated[tuple[PositiveFloat, ...], Field(min_length=1, examples=[[1e-4, 1e-3, 1e-2]])]
     """Learning rates to train with; the best one of each ε should lie inside."""
     lr_mode: Literal["fixed", "effective"] = "fixed"
     """effective is fair to large ε, where a step is about the learning rate / ε: each trial trains with the learning
     rate times (m50 + m) / m50, where m50 is the median √v̂ of the probe and m the √v̂ that ε weighs as much as."""
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0, 1, 2)
     """Seeds of initial weights and batches; each setting is trained once with each."""
-    default_epsilon: _PositiveFloat = 1e-8
+    default_epsilon: PositiveFloat = 1e-8
     """The ε to compare with; left out, it is the optimizer's own default."""
     prune: Prune | None = None
     """null: all are trained to the end, which keeps the comparison of ε exact."""
@@ -396,7 +303,7 @@ class Ray(Frozen):
 
     address: str | None = None
     """A running cluster, such as "10.0.0.1:6379". null: one is started on this machine for the time of the sweep."""
-    cpus: _PositiveFloat = 1.0
+    cpus: PositiveFloat = 1.0
     """Processors that one trial takes."""
     gpus: Annotated[float, Field(ge=0)] | None = None
     """GPUs that one trial takes; 0.25 packs four trials on one. null: 1 / `execution.trials_per_device` where the

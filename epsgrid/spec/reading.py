@@ -116,9 +116,8 @@ class Document:
 def read(text: str, source: str) -> Document:
     """Read a whole spec.
 
-    Raises:
-        ProblemsError: not YAML, not one mapping, or nested too deep. Repeated keys and unreadable values are
-            kept in the document's problems instead, to be reported with all others.
+    Raises ProblemsError where it is not YAML, not one mapping, or nested too deep. Repeated keys and unreadable values
+    are kept in the document's problems instead, to be reported with all others.
     """
     document = _read(text, source, lambda mark: Place(source, mark.line + 1, mark.column + 1))
     if document.values is None:

@@ -12,10 +12,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
 from epsgrid import codec, plugins
+from epsgrid.errors import UnknownNameError
 
 if TYPE_CHECKING:  # it imports pydantic, which reading records does without
     from epsgrid.spec.model import Spec
@@ -92,20 +94,17 @@ def plugin_names(spec: Spec) -> tuple[str, ...]:
 
 def code_names(spec: Mapping[str, Any]) -> tuple[str, ...]:
     """Return what `plugin_names` does, of a spec as it is stored."""
-    found = [spec[name]["name"] for name in _PARTS if spec.get(name)]
-    task = spec["task"]
-    if task["name"] == "function":
-        plugins.look_in(task["folder"])
-        found.append(task["target"])
-    elif task["name"] == "command":
-        found += plugins.scripts(task["run"], task["folder"])
-    return tuple(found)
+    found = tuple(spec[name]["name"] for name in _PARTS if spec.get(name))
+    if not spec.get("model"):  # the task trains by itself, and knows what it runs
+        with suppress(UnknownNameError):  # its own code is gone
+            found += plugins.load("tasks", spec["task"]["name"]).Options.code(spec["task"])
+    return found
 
 
 def model_label(spec: Mapping[str, Any]) -> str:
     """Return the name of the model of a spec as it is stored; for a training of the user's own, what it runs."""
     task = spec["task"]
-    return str(spec["model"]["name"] if spec.get("model") else task.get("target") or task["run"])
+    return str(spec["model"]["name"] if spec.get("model") else task.get("target") or task.get("run") or task["name"])
 
 
 def trial_identity(

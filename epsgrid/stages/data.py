@@ -34,10 +34,8 @@ def fetch_data(name: str, folder: Path | None, fetcher: Fetcher) -> tuple[Path, 
     """Fetch the missing files of a data set and check it; one that is complete is left alone.
 
     Without a folder it goes where it is, or else into the first folder in which tasks look. Returns the folder of the
-    data set, and whether anything had to be done.
-
-    Raises:
-        UnknownNameError, DataError: there is no such data set; it cannot be fetched, or is damaged here.
+    data set, and whether anything had to be done. Raises UnknownNameError or DataError where there is no such data set,
+    or it cannot be fetched, or is damaged here.
     """
     data, folders = _named(name), _folders(folder)
     there = data.find(folders)
@@ -54,10 +52,8 @@ def fetch_data(name: str, folder: Path | None, fetcher: Fetcher) -> tuple[Path, 
 def check_data(name: str, folder: Path | None) -> tuple[Path, tuple[Finding, ...]]:
     """Check a data set part by part: checksums where they are published, counts in any case.
 
-    Returns the folder of the data set, which is looked for in `folder` or where tasks look, and what was found.
-
-    Raises:
-        UnknownNameError, DataError: there is no such data set, or it is not here.
+    Returns the folder of the data set, which is looked for in `folder` or where tasks look, and what was found. Raises
+    UnknownNameError or DataError where there is no such data set, or it is not here.
     """
     data, folders = _named(name), _folders(folder)
     place = data.find(folders)

@@ -7,12 +7,12 @@ the grids, and contenders, fresh seeds and looks in a record of their own, befor
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from epsgrid import optimizers
 from epsgrid.errors import SpecError
-from epsgrid.executors import StopRequest
 from epsgrid.grids import CONVENTIONAL, NARROWED
 from epsgrid.grids._plan import Plan
 from epsgrid.selection import deciding, extending
@@ -20,9 +20,8 @@ from epsgrid.selection.answers import NOT_ASKED, NOT_MEASURED, OPEN, Answers, an
 from epsgrid.selection.evidence import counted, evidence
 from epsgrid.selection.formatting import count, power, ranges
 from epsgrid.selection.load import StoredExperiment, load_experiment
-from epsgrid.spec.trial import Trial, identity, trial_identity
-from epsgrid.stages.experiment import Asked, parameters_of, prepare_data
-from epsgrid.stages.running import SweepEvent, SweepPlan, SweepSummary
+from epsgrid.stages.experiment import Asked, prepare_data, trial_of
+from epsgrid.stages.running import HowToRun, SweepPlan, SweepSummary
 from epsgrid.stages.sweep import GridChoice, Planned, plan_sweep, sweep
 from epsgrid.store.records import AddedRate, ConfirmRecord, GridRecord
 from epsgrid.store.state import FINISHED, trial_state
@@ -53,80 +52,55 @@ class Preview:
     parts: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """How a sweep ended.
-
-    `answers` is None where it was stopped before, or was not asked to decide the questions; `why` then is "".
-    """
-
-    summary: SweepSummary
-    answers: Answers | None = None
-    why: str = ""
-
-
-def sweep_further(
-    asked: Asked,
-    what: GridChoice | Planned,
-    further: Further,
-    *,
-    workers: int | None,
-    fail_fast: bool,
-    notify: Callable[[SweepEvent], None],
-    say: Callable[[str], None],
-    stop: StopRequest,
-) -> Outcome:
+def sweep_further(asked: Asked, what: GridChoice | Planned, further: Further, how: HowToRun) -> SweepSummary:
     """Train grids and what follows them; a plan is followed by nothing. See `epsgrid.stages.sweep.sweep`.
 
-    `notify` receives the plan of each round, and `say` a sentence before each.
-
-    Raises:
-        SpecError: the spec leaves nothing to decide, or other looks were planned.
+    Raises SpecError where the spec leaves nothing to decide, or other looks were planned.
     """
     _check(asked, further)
     done: list[SweepSummary] = []
 
     def is_trained(part: GridChoice | Planned) -> bool:
-        done.append(sweep(asked, part, workers=workers, fail_fast=fail_fast, notify=notify, stop=stop))
+        done.append(sweep(asked, part, how))
         return done[-1].complete
 
     if not is_trained(what):
-        return Outcome(_joined(done), why=done[-1].why)
+        return _joined(done)
     while further.extend_rates and (added := _rates_beyond(asked, what)):
         epsilons = ["" if each.epsilon is None else f", ε {power(each.epsilon)}" for each in added]
         listed = ", ".join(f"lr {power(each.learning_rate)}{own}" for each, own in zip(added, epsilons, strict=True))
-        say(f"The best learning rate is at an edge of those tried; trained next: {listed}.")
+        how.say(f"The best learning rate is at an edge of those tried; trained next: {listed}.")
         grids = GridRecord.read(asked.folder.grid_json)
         replace(grids, added_rates=tuple(dict.fromkeys((*grids.added_rates, *added)))).write(asked.folder.grid_json)
         if not is_trained(what):
-            return Outcome(_joined(done))
+            return _joined(done)
     if not further.until_decided:
-        return Outcome(_joined(done))
+        return _joined(done)
     if unfinished := _unfinished(asked):
         missing = f"{count(unfinished, 'training')} of grids that were swept before have no result"
         why = f"{missing}; `epsgrid sweep --grid both --until-decided` trains them, too."
-        return Outcome(_joined(done), answer(evidence(load_experiment(asked.folder))), why)
+        return _joined(done, answers=answer(evidence(load_experiment(asked.folder))), why=why)
     record = _looks_planned(asked, further.max_seeds)
     record.write(asked.folder.confirm_json)
     while (following := _next_block(asked, record)) is not None:
         record = following
         seeds = count(len({cell.seed for cell in record.cells}), "fresh seed")
-        say(f"Not decided yet; the next look is after {seeds} of {_contenders_text(asked, record)}.")
+        how.say(f"Not decided yet; the next look is after {seeds} of {_contenders_text(asked, record)}.")
         if not is_trained(Planned(Plan({}, record.cells), record)):
-            return Outcome(_joined(done))
+            return _joined(done)
     stored = load_experiment(asked.folder)
     answers = answer(evidence(stored))
-    return Outcome(_joined(done), answers, _why(stored, answers, further))
+    return _joined(done, answers=answers, why=_why(stored, answers, further))
 
 
 def preview(asked: Asked, what: GridChoice | Planned, further: Further, workers: int | None) -> Preview:
     """Return what `sweep_further` would train, without writing; see `plan_sweep`."""
     _check(asked, further)
     planned, seeds = plan_sweep(asked, what, workers), len(asked.spec.sweep.seeds)
-    trials, path = planned.plan.trials, asked.folder.grid_json
+    trials = planned.plan.trials
     settings = {(trial.grid_rate, trial.epsilon) for trial in trials}
-    if path.exists():
-        settings |= {(trial.grid_rate, trial.epsilon) for trial in GridRecord.read(path).cells}
+    if grids := GridRecord.find(asked.folder.grid_json):
+        settings |= {(trial.grid_rate, trial.epsilon) for trial in grids.cells}
     least = most = planned.to_run
     is_trained, rates = not planned.to_run, 0
     parts: list[str] = []
@@ -143,9 +117,8 @@ def preview(asked: Asked, what: GridChoice | Planned, further: Further, workers:
         if is_trained and not _unfinished(asked):
             now, fresh = _fresh_trainings(asked, further)
         else:
-            confirm = asked.folder.confirm_json
-            planned_before = len(ConfirmRecord.read(confirm).seeds) if confirm.exists() else 0  # which may not hold
-            most_seeds = max(further.max_seeds or deciding.MAX_FRESH_SEEDS, planned_before)
+            before = ConfirmRecord.find(asked.folder.confirm_json)  # which may not hold
+            most_seeds = max(further.max_seeds or deciding.MAX_FRESH_SEEDS, len(before.seeds) if before else 0)
             now, fresh = 0, (len(settings) + rates) * most_seeds
         least, most = least + now, most + fresh
         parts.append(f"{fresh} on fresh seeds")
@@ -198,13 +171,11 @@ def _unfinished(asked: Asked) -> int:
 def _looks_planned(asked: Asked, max_seeds: int | None) -> ConfirmRecord:
     """Return the record of the looks that were planned for these grids; a new one where the grids have changed.
 
-    What was trained on fresh seeds before is not trained again, for these count from the same number on.
-
-    Raises:
-        SpecError: another number of fresh seeds was planned; to change it after a look would favour an answer.
+    What was trained on fresh seeds before is not trained again, for these count from the same number on. Raises
+    SpecError where another number of fresh seeds was planned; to change it after a look would favour an answer.
     """
     grid, path = GridRecord.read(asked.folder.grid_json), asked.folder.confirm_json
-    before = ConfirmRecord.read(path) if path.exists() else None
+    before = ConfirmRecord.find(path)
     if before is not None and before.looks and before.grid_checksum == grid.checksum:
         if max_seeds not in (None, before.looks[-1]):
             raise SpecError(
@@ -244,12 +215,7 @@ def _next_block(asked: Asked, record: ConfirmRecord) -> ConfirmRecord | None:
             for cell in chosen
         ]
     data = prepare_data(asked.spec)
-    common, checksum = identity(asked.spec, parameters_of(asked.spec, data)), data.checksum
-    cells = (
-        Trial.of(trial_identity(common, checksum, rate, epsilon, seed), grids, grid_rate)
-        for rate, epsilon, seed, grids, grid_rate in settings
-    )
-    return replace(record, cells=tuple(cells))
+    return replace(record, cells=tuple(trial_of(asked.spec, data, *setting) for setting in settings))
 
 
 def _why(stored: StoredExperiment, answers: Answers, further: Further) -> str:
@@ -266,10 +232,11 @@ def _why(stored: StoredExperiment, answers: Answers, further: Further) -> str:
     return f"More seeds would not decide what is open; it takes other learning rates ({others})."
 
 
-def _joined(done: Sequence[SweepSummary]) -> SweepSummary:
-    """Return the summary of several rounds, of which all but the last were complete."""
+def _joined(done: Sequence[SweepSummary], **more: Any) -> SweepSummary:
+    """Return the summary of several rounds, of which all but the last were complete, with `more` fields."""
     return replace(
         done[-1],
+        **more,
         states={trial: state for each in done for trial, state in each.states.items()},
         trained=sum(each.trained for each in done),
         seconds=sum(each.seconds for each in done),

@@ -18,7 +18,7 @@ from epsgrid.selection.formatting import count
 from epsgrid.selection.load import read_experiment
 from epsgrid.spec.loading import load_spec, parse_spec, spec_from_json
 from epsgrid.spec.model import Spec
-from epsgrid.spec.trial import differences, identity
+from epsgrid.spec.trial import Trial, differences, identity, trial_identity
 from epsgrid.spec.writing import spec_to_yaml
 from epsgrid.stages.scale import too_large
 from epsgrid.store.cells import contents, remove_contents
@@ -48,10 +48,8 @@ def resolve(spec_path: Path | None, out: Path | None, overrides: Sequence[str], 
     """Return the spec, with overrides such as `key=value`, and the folder that a command line names.
 
     Without a file the spec is that stored in `out`, or in the latest experiment; without `out` the folder is
-    `runs_root/EXPERIMENT`, or the latest.
-
-    Raises:
-        SpecError, StoreError: the spec or an override is not usable, or there is no such experiment.
+    `runs_root/EXPERIMENT`, or the latest. Raises SpecError or StoreError where the spec or an override is not usable,
+    or there is no such experiment.
     """
     if spec_path is not None:
         spec = load_spec(spec_path, overrides)
@@ -126,15 +124,27 @@ def parameters_of(spec: Spec, data: tasks.PreparedData | None) -> str:
     return _PARAMETERS[key]
 
 
+def trial_of(
+    spec: Spec,
+    data: tasks.PreparedData | None,
+    rate: float,
+    epsilon: float | None,
+    seed: int,
+    grids: tuple[str, ...],
+    grid_rate: float | None = None,
+) -> Trial:
+    """Return the trial of a setting on prepared data; see `Trial.of`."""
+    common = identity(spec, parameters_of(spec, data))
+    return Trial.of(trial_identity(common, data.checksum if data else "", rate, epsilon, seed), grids, grid_rate)
+
+
 def vacate(asked: Asked, data: tasks.PreparedData | None, *, force: bool = False, dry_run: bool = False) -> str:
     """Remove what another experiment has left in the folder; return what was worth keeping of that, or "".
 
     A folder is bound by bounds, results, checkpoints and trials being trained, and by nothing else. Learning rates,
     seeds, grids, probe settings, where to run and code of the user's may change from call to call, since they make
-    other trials; what would change the numbers of the same trials may not.
-
-    Raises:
-        StoreError: it is worth keeping, and this is not by `force`, or a trial is being trained.
+    other trials; what would change the numbers of the same trials may not. Raises StoreError where it is worth keeping,
+    and this is not by `force`, or a trial is being trained.
     """
     lines, advice = _differences(asked, data)
     kept = _kept(asked.folder) if lines else ""
@@ -153,8 +163,7 @@ def vacate(asked: Asked, data: tasks.PreparedData | None, *, force: bool = False
 def enter(asked: Asked, data: tasks.PreparedData) -> None:
     """Create the experiment's folder, or check that it may be used, and make it the latest; see `vacate`.
 
-    Raises:
-        StoreError: the folder holds another experiment; the message names each field that differs.
+    Raises StoreError where the folder holds another experiment; the message names each field that differs.
     """
     vacate(asked, data)
     folder = asked.folder

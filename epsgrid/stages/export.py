@@ -33,16 +33,15 @@ def export_bounds(
     *,
     bounds: BoundsChoice | None,
     framework: str | None,
-    epsilon_name: str,
-    learning_rate_name: str,
+    names: tuple[str, str],
     predicted: bool = False,
 ) -> tuple[Space, str, str]:
     """Return a run's bounds as a search space, the text of it for another tool, and one line about how to use that.
 
     `predicted` asks for the last bounds that were predicted in place of those measured.
     `framework` says whose ε: None or "torch" for the run's own optimizer; "keras", "optax", "tf-keras" or "fairseq" for
-    the one of the same name there; or any name that `epsgrid convert` knows, such as "keras-rmsprop". The names are
-    those in the user's training.
+    the one of the same name there; or any name that `epsgrid convert` knows, such as "keras-rmsprop". The `names`
+    are those of ε and the learning rate in the user's training.
 
     Raises:
         StoreError: there is no experiment, or nothing was probed.
@@ -53,9 +52,8 @@ def export_bounds(
     exporter = plugins.load("exporters", tool)
     experiment, probe, measured = _read(folder, predicted)
     target = _target_of(framework, probe.identity["optimizer"] if predicted else experiment.spec["optimizer"], probe)
-    names = {"epsilon_name": epsilon_name, "learning_rate_name": learning_rate_name}
     chosen = measured.chosen(bounds or bounds_choice(experiment))
-    space = space_of(experiment, probe, chosen, kind, target, **names)
+    space = space_of(experiment, probe, chosen, kind, target, names)
     return space, exporter.export(space), exporter.USAGE
 
 
@@ -79,10 +77,8 @@ def export_groups(
 ) -> tuple[tuple[EpsilonGroup, ...], str]:
     """Return an ε for each kind of layer or each layer, by a run's probe, and a Python module that has them.
 
-    `epsilon` is the one of all layers now; None means the spec's `sweep.default_epsilon`.
-
-    Raises:
-        StoreError: there is no experiment, or nothing was probed.
+    `epsilon` is the one of all layers now; None means the spec's `sweep.default_epsilon`. Raises StoreError where there
+    is no experiment, or nothing was probed.
     """
     experiment, probe, measured = _read(folder, predicted)
     now = float(experiment.spec["sweep"]["default_epsilon"]) if epsilon is None else epsilon
@@ -103,7 +99,7 @@ def export_groups(
 def _read(folder: ExperimentFolder, predicted: bool) -> tuple[ExperimentRecord, ProbeRecord, EpsilonBounds]:
     """Return an experiment with its measured bounds, or with those predicted last."""
     experiment, path = read_experiment(folder), folder.predicted_json if predicted else folder.bounds_json
-    probe = ProbeRecord.read(path) if path.exists() else None
+    probe = ProbeRecord.find(path)
     bounds = parsed_bounds(probe, path)
     if probe is None or bounds is None:
         how = "predicted here; `epsgrid probe SPEC --vary KEY=LIST --predict N`" if predicted else ""

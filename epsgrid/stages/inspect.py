@@ -8,14 +8,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from epsgrid.errors import StoreError
-from epsgrid.selection.formatting import power
+from epsgrid.selection.formatting import setting
 from epsgrid.selection.load import bounds_choice, parsed_bounds, read_experiment
 from epsgrid.spec.trial import Trial
-from epsgrid.stages.probe import read_probe
 from epsgrid.store import observations
 from epsgrid.store.cells import stored_cells
 from epsgrid.store.paths import ExperimentFolder
-from epsgrid.store.records import ExperimentRecord, GridRecord
+from epsgrid.store.records import ExperimentRecord, GridRecord, ProbeRecord
 from epsgrid.store.state import trial_state
 
 if TYPE_CHECKING:
@@ -53,7 +52,7 @@ def inspect(folder: ExperimentFolder, trial: str | None) -> Inspected:
         StoreError: there is no experiment, nothing was measured, no such trial, or it kept nothing.
         CorruptRecordError: a stored file is damaged; the message names it.
     """
-    experiment, probe = read_experiment(folder), read_probe(folder)
+    experiment, probe = read_experiment(folder), ProbeRecord.find(folder.bounds_json)
     cells = stored_cells(folder)
     observed = tuple(cell for cell in cells if folder.trial(cell.id).observations_jsonl.exists())
     alternatives = f"\ntrials that kept them:\n  {_listed(observed[:_SHOWN])}" if observed else ""
@@ -71,15 +70,9 @@ def inspect(folder: ExperimentFolder, trial: str | None) -> Inspected:
             raise StoreError(f"{folder.root}: {kept}; {_HOW_TO_OBSERVE}{alternatives}")
     measured = parsed_bounds(probe, folder.bounds_json)
     bounds = None if measured is None else measured.chosen(bounds_choice(experiment))
-    grid = GridRecord.read(folder.grid_json) if folder.grid_json.exists() else None
+    grid = GridRecord.find(folder.grid_json)
     placement = (grid.placement if grid else None) or (probe.placement if probe else None)
     return Inspected(folder, experiment, bounds, chosen, state, series, observed, placement)
-
-
-def setting(cell: Trial) -> str:
-    """Return a trial's setting as text, such as "lr 1e-3, ε 1e-8, seed 0"."""
-    epsilon = "" if cell.epsilon is None else f", ε {power(cell.epsilon)}"
-    return f"lr {power(cell.learning_rate)}{epsilon}, seed {cell.seed}"
 
 
 def named_trial(folder: ExperimentFolder, cells: Sequence[Trial], name: str) -> Trial:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
-from epsgrid import optimizers, tasks
+from epsgrid import optimizers
 from epsgrid.errors import DataError, ScalingError, SpecError, StoreError
 from epsgrid.grids import REFERENCE
 from epsgrid.grids._plan import Plan
@@ -22,8 +22,8 @@ from epsgrid.selection.cells import best, of_grid, read_cells, read_metric
 from epsgrid.selection.formatting import power
 from epsgrid.selection.load import load_experiment
 from epsgrid.spec.model import Spec
-from epsgrid.spec.trial import Trial, identity, trial_identity
-from epsgrid.stages.experiment import Asked, parameters_of, prepare_data
+from epsgrid.spec.trial import Trial
+from epsgrid.stages.experiment import Asked, prepare_data, trial_of
 from epsgrid.stages.inspect import named_trial
 from epsgrid.stages.scale import scaled_spec, with_base
 from epsgrid.stages.sweep import Planned, plan_sweep, swept
@@ -102,7 +102,7 @@ def plan_batches(
     trials: dict[str, Trial] = {}
     cells = []
     for seed, point in itertools.product(spec.sweep.seeds, points):
-        trial = _trial(point.spec, data, point.learning_rate, point.epsilon, seed, (point.label,))
+        trial = trial_of(point.spec, data, point.learning_rate, point.epsilon, seed, (point.label,))
         grids = trials[trial.id].grids if trial.id in trials else ()
         trials[trial.id] = replace(trial, grids=tuple(dict.fromkeys((*grids, *trial.grids))))
         cells.append(replace(trial, batch_size=point.batch_size, rule=point.rule))
@@ -155,8 +155,7 @@ def _base_setting(asked: Asked, learning_rate: float | None, epsilon: float | No
 def chosen(folder: ExperimentFolder, names: Sequence[str]) -> tuple[str, ...]:
     """Return the ids of the trials that a user names, each by a state of `_BY_STATE`, its id or the beginning of that.
 
-    Raises:
-        StoreError: nothing was swept here, or a name means no trial or several.
+    Raises StoreError where nothing was swept here, or a name means no trial or several.
     """
     cells = asked_cells(folder)
     if not cells:
@@ -187,22 +186,20 @@ def start_over(folder: ExperimentFolder, ids: Sequence[str]) -> tuple[Path, ...]
 def plan_again(asked: Asked, ids: Sequence[str]) -> Planned:
     """Plan chosen trials and no others: of the grids, of contenders on fresh seeds, or of other batch sizes.
 
-    Raises:
-        StoreError: one of them would now be another trial.
+    Raises StoreError where one of them would now be another trial.
     """
     folder, spec, data = asked.folder, asked.spec, prepare_data(asked.spec)
     trials: list[Trial] = []
-    if folder.batches_json.exists():
-        batches = BatchesRecord.read(folder.batches_json)
+    if batches := BatchesRecord.find(folder.batches_json):
         for cell in batches.cells:
             if cell.id in ids:
                 point = _point(spec, batches.learning_rate, batches.epsilon, cell.batch_size, cell.rule)
                 setting = point.learning_rate, point.epsilon
-                trials.append(_trial(point.spec, data, *setting, cell.seed, (point.label,)))
-    if folder.confirm_json.exists():
+                trials.append(trial_of(point.spec, data, *setting, cell.seed, (point.label,)))
+    if confirm := ConfirmRecord.find(folder.confirm_json):
         trials += [
-            _trial(spec, data, cell.learning_rate, cell.epsilon, cell.seed, cell.grids, cell.grid_rate)
-            for cell in ConfirmRecord.read(folder.confirm_json).cells
+            trial_of(spec, data, cell.learning_rate, cell.epsilon, cell.seed, cell.grids, cell.grid_rate)
+            for cell in confirm.cells
         ]
     if folder.grid_json.exists():
         trials += plan_sweep(asked, swept(folder), None).plan.trials
@@ -213,19 +210,6 @@ def plan_again(asked: Asked, ids: Sequence[str]) -> Planned:
             " others in their place; `epsgrid status` says what of your code has changed"
         )
     return Planned(Plan({}, tuple(by_id[trial] for trial in ids)), may_prune=True)
-
-
-def _trial(
-    spec: Spec,
-    data: tasks.PreparedData | None,
-    rate: float,
-    epsilon: float | None,
-    seed: int,
-    grids: tuple[str, ...],
-    grid_rate: float | None = None,
-) -> Trial:
-    common = identity(spec, parameters_of(spec, data))
-    return Trial.of(trial_identity(common, data.checksum if data else "", rate, epsilon, seed), grids, grid_rate)
 
 
 def _point(spec: Spec, learning_rate: float, epsilon: float | None, size: int, name: str) -> _Point:
@@ -245,9 +229,9 @@ def _point(spec: Spec, learning_rate: float, epsilon: float | None, size: int, n
 
 def _joined(record: BatchesRecord, folder: ExperimentFolder) -> BatchesRecord:
     """Return a record together with the stored trials of the same setting; those of another setting are dropped."""
-    if not folder.batches_json.exists():
+    before = BatchesRecord.find(folder.batches_json)
+    if before is None:
         return record
-    before = BatchesRecord.read(folder.batches_json)
     settings = [(each.base_batch_size, each.learning_rate, each.epsilon) for each in (before, record)]
     base_ids = {cell.id for cell in record.cells if cell.rule == _BASE}
     if settings[0] != settings[1] or not base_ids & {cell.id for cell in before.cells}:

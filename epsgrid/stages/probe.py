@@ -42,7 +42,6 @@ from epsgrid.stages.experiment import Asked, enter, parameters_of, prepare_data
 from epsgrid.stages.scale import scaled_spec, with_base
 from epsgrid.store import observations
 from epsgrid.store.atomic import read_json, store_errors
-from epsgrid.store.paths import ExperimentFolder
 from epsgrid.store.provenance import provenance
 from epsgrid.store.records import ProbeRecord, VariedRecord
 from epsgrid.tasks._divide import DividedImages
@@ -91,17 +90,24 @@ def probe(asked: Asked, command: Sequence[str], *, force: bool, on_step: _OnStep
         DataError, StoreError: see `prepare_data` and `enter`.
     """
     optimizers.require_epsilon(asked.spec.optimizer.name)
-    if asked.spec.task.trains_itself:
-        return _probe_from_file(asked)
-    data = prepare_data(asked.spec)
-    enter(asked, data)
-    if not force:
-        stored = read_probe(asked.folder)
-        if stored is not None and stored.identity == probe_identity(asked.spec, data):
+    path, data = asked.folder.bounds_json, prepare_data(asked.spec)
+    if asked.spec.task.trains_itself:  # what a file of the spec holds counts as measured
+        given = given_probe(asked)
+        if given is None:
+            raise NoBoundsError(_OBSERVE.format(task=asked.spec.task.name))
+        enter(asked, data)
+        stored = ProbeRecord.find(path)
+        if stored is not None and stored.checksum == given.checksum:
             return stored, False
+        given.write(path)
+        return given, True
+    enter(asked, data)
+    stored = None if force else ProbeRecord.find(path)
+    if stored is not None and stored.identity == probe_identity(asked.spec, data):
+        return stored, False
     ((record, series),) = _measure([(asked.spec, data)], command, on_step)
     observations.write(asked.folder.observations_jsonl, series)
-    record.write(asked.folder.bounds_json)
+    record.write(path)
     return record, True
 
 
@@ -242,19 +248,6 @@ def bounds_identity(settings: dict[str, Any]) -> dict[str, Any]:
     return {**settings, "probe": {field: settings["probe"].get(field) for field in _BOUNDS_DEPEND_ON}}
 
 
-def _probe_from_file(asked: Asked) -> tuple[ProbeRecord, bool]:
-    """Store the bounds that a spec's file holds, as what a probe of it has measured."""
-    record = given_probe(asked)
-    if record is None:
-        raise NoBoundsError(_OBSERVE.format(task=asked.spec.task.name))
-    enter(asked, prepare_data(asked.spec))
-    stored = read_probe(asked.folder)
-    if stored is not None and stored.checksum == record.checksum:
-        return stored, False
-    record.write(asked.folder.bounds_json)
-    return record, True
-
-
 def given_probe(asked: Asked) -> ProbeRecord | None:
     """Return the bounds that a spec's file holds, in the ε of its optimizer, or what was stored of one that is gone.
 
@@ -266,7 +259,7 @@ def given_probe(asked: Asked) -> ProbeRecord | None:
     """
     path = Path(asked.spec.sweep.bounds)
     if not asked.spec.task.trains_itself or path.suffix != ".json" or not path.exists():
-        stored = read_probe(asked.folder)
+        stored = ProbeRecord.find(asked.folder.bounds_json)
         if stored is not None or path.suffix != ".json":
             return stored
         raise StoreError(
@@ -306,11 +299,6 @@ def probe_of(spec: Spec, bounds: EpsilonBounds, source: str) -> ProbeRecord:
         data_description=f"a training of your own with {origin.optimizer}",
         provenance={"bounds from": source},
     )
-
-
-def read_probe(folder: ExperimentFolder) -> ProbeRecord | None:
-    """Return the stored probe, or None where there is none; a damaged one is a CorruptRecordError."""
-    return ProbeRecord.read(folder.bounds_json) if folder.bounds_json.exists() else None
 
 
 def _measure(

@@ -19,7 +19,7 @@ from epsgrid.errors import CorruptRecordError, StoreError
 from epsgrid.extras import require
 from epsgrid.spec.model import Prune
 from epsgrid.store.paths import ExperimentFolder
-from epsgrid.store.pruning import ask, read_pruning
+from epsgrid.store.pruning import Pruning, ask
 from epsgrid.store.records import EpochRecord, read_epochs
 from epsgrid.store.state import FINISHED, PRUNED
 
@@ -90,7 +90,8 @@ class _Judge:
 class Watch:
     """Follows the trials that one command runs, and asks those that fall behind to end."""
 
-    def __init__(self, folder: ExperimentFolder, prune: Prune, epochs: int) -> None:
+    def __init__(self, folder: ExperimentFolder, prune: Prune, epochs: int, states: Mapping[str, str]) -> None:
+        """Begin with the trials that are over already; their `states` are by id."""
         import_optuna()
         self._folder, self._prune, self._epochs = folder, prune, epochs
         self._judge: _Judge | None = None
@@ -98,15 +99,12 @@ class Watch:
         self._ended: list[tuple[str, bool]] = []  # trials that are over and not reported to the judge yet
         self._sizes: dict[str, int] = {}
         self._lock = threading.Lock()
-
-    def learn(self, states: Mapping[str, str]) -> None:
-        """Take in the trials that were over before; their states by id."""
         for trial, state in states.items():
             self.end(trial, state)
 
     def start(self, trial: str) -> None:
         """Follow a trial from now on, unless it is spared."""
-        pruning = read_pruning(self._folder.trial(trial))
+        pruning = Pruning.find(self._folder.trial(trial).prune_json)
         if pruning is None or pruning.state != "spared":
             with self._lock:
                 self._running.add(trial)

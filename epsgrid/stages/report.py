@@ -18,10 +18,8 @@ def report_across(paths: Sequence[Path], out: Path | None) -> WrittenAcross:
     """Write a page over several experiments, in `out` or in `report` beside the first; each keeps its own report.
 
     The paths are their folders, such as a shell makes of `runs/*`, where the file `latest` and the page itself are
-    skipped; or one folder that holds them.
-
-    Raises:
-        StoreError: the folder is that of an experiment, or cannot be written.
+    skipped; or one folder that holds them. Raises StoreError where the folder is that of an experiment, or cannot be
+    written.
     """
     inside = _experiments_in(paths[0]) if len(paths) == 1 else ()
     given = inside or tuple(paths)

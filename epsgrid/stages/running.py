@@ -28,6 +28,7 @@ from epsgrid.executors import (
 from epsgrid.grids._plan import Plan
 from epsgrid.numerics.precision import underflow_warning
 from epsgrid.observing.trackers import require_installed
+from epsgrid.selection.answers import Answers
 from epsgrid.selection.load import code_changes
 from epsgrid.spec.model import Execution, Spec
 from epsgrid.spec.trial import Trial
@@ -35,7 +36,7 @@ from epsgrid.stages.experiment import Asked
 from epsgrid.stages.pruning import Watch
 from epsgrid.store.atomic import seal, write_json
 from epsgrid.store.paths import TrialFolder
-from epsgrid.store.pruning import Pruning, read_pruning, unprune
+from epsgrid.store.pruning import Pruning, unprune
 from epsgrid.store.records import TrialFailure, TrialResult
 from epsgrid.store.state import FINISHED, PRUNED, summary, trial_state
 
@@ -102,10 +103,30 @@ SweepEvent = SweepPlan | TrialEvent
 
 
 @dataclass(frozen=True)
+class HowToRun:
+    """How a command runs trials.
+
+    Attributes:
+        workers: trials at once; None means the number in the spec, or one per core or GPU slot.
+        notify: receives the plan, then each trial's start and end.
+        stop: is asked whether to stop.
+        fail_fast: start nothing more after the first failure.
+        say: receives a sentence before each further round of trials.
+    """
+
+    workers: int | None
+    notify: Callable[[SweepEvent], None]
+    stop: StopRequest
+    fail_fast: bool = False
+    say: Callable[[str], None] = lambda sentence: None
+
+
+@dataclass(frozen=True)
 class SweepSummary:
     """How a sweep ended: states by trial, whether none is left, how many got their result now, and the wall seconds.
 
-    `why` says why it stopped by itself; "" where it did not.
+    `why` says why it stopped by itself, or ended without an answer that it was to find; "" elsewhere. `answers` is None
+    where it was stopped before, or was not asked to decide the questions.
     """
 
     states: dict[str, str]
@@ -114,6 +135,7 @@ class SweepSummary:
     trained: int
     seconds: float
     why: str = ""
+    answers: Answers | None = None
 
     @property
     def counts(self) -> dict[str, int]:
@@ -121,15 +143,7 @@ class SweepSummary:
         return dict(sorted(Counter(self.states.values()).items()))
 
 
-def train_planned(
-    asked: Asked,
-    planned: Plan,
-    *,
-    workers: int | None,
-    fail_fast: bool,
-    notify: Callable[[SweepEvent], None],
-    stop: StopRequest,
-) -> SweepSummary:
+def train_planned(asked: Asked, planned: Plan, how: HowToRun) -> SweepSummary:
     """Train the trials of a plan that have no result yet, in its order; see `epsgrid.stages.sweep.sweep`.
 
     Raises SpecError where trials of none has begun, and a rehearsal shows that none can be trained: on this machine, or
@@ -142,20 +156,18 @@ def train_planned(
         path = folder.trial(trial.id).spec_json
         if not path.exists():
             write_json(path, seal(trial.identity))
-    todo = with_states(planned, asked, workers)
-    notify(todo)
+    todo = with_states(planned, asked, how.workers)
+    how.notify(todo)
     left = [trial for trial in planned.trials if todo.states[trial.id] not in todo.settled]
-    is_new = todo.count("done", "diverged", "interrupted", "running", PRUNED) == 0
-    if is_new:
-        todo = _rehearse(asked, todo, left, stop, is_asked=bool(workers or spec.execution.workers))
+    if todo.count("done", "diverged", "interrupted", "running", PRUNED) == 0:
+        todo = _rehearse(asked, todo, left, how)
     watch = None
     if spec.sweep.prune is not None:
-        watch = Watch(folder, spec.sweep.prune, spec.training.epochs)
-        watch.learn(todo.states)
+        watch = Watch(folder, spec.sweep.prune, spec.training.epochs, todo.states)
     else:
         for trial in left:
             unprune(folder.trial(trial.id))
-    runner = _Runner(asked, todo, fail_fast, notify, stop, watch, is_new)
+    runner = _Runner(asked, todo, how, watch)
     with nullcontext() if watch is None else watch.looking():
         runner.run(left)
     if runner.refusal:
@@ -169,12 +181,10 @@ def train_planned(
     return SweepSummary(states, complete, failures, runner.trained, seconds, runner.hopeless())
 
 
-def _rehearse(
-    asked: Asked, todo: SweepPlan, trials: Sequence[Trial], stop: StopRequest, *, is_asked: bool
-) -> SweepPlan:
+def _rehearse(asked: Asked, todo: SweepPlan, trials: Sequence[Trial], how: HowToRun) -> SweepPlan:
     """Rehearse one trial of each optimizer and batch size; a SpecError says why there can be none.
 
-    Returns the plan with no more slots than memory has room for, unless their number `is_asked` for by the user.
+    Returns the plan with no more slots than memory has room for, unless their number is asked for by the user.
     """
     kinds = {repr((each.identity["optimizer"], each.identity["training"])): each for each in reversed(trials)}
     execution, devices = asked.spec.execution, _devices.training_devices(asked.spec.execution, os.environ)
@@ -183,8 +193,8 @@ def _rehearse(
         if execution.executor == "inline":
             answer = plugins.load("executors", _REHEARSE)(job)
         else:
-            answer = local.answer(_REHEARSE, job, stop)
-        if stop.level():
+            answer = local.answer(_REHEARSE, job, how.stop)
+        if how.stop.level():
             return todo
         if isinstance(answer, int):
             raise SpecError(_death_message(answer, asked.spec))
@@ -193,7 +203,7 @@ def _rehearse(
             raise SpecError(why)
         room = max(1, memory // size * max(1, len(devices))) if size else todo.slots
         if room < todo.slots:
-            where, is_kept = "its GPU" if devices else "this machine", is_asked or devices
+            where, is_kept = "its GPU" if devices else "this machine", how.workers or execution.workers or devices
             so = f"{todo.slots} at once may not fit" if is_kept else f"{room} run at once, not {todo.slots}"
             print(
                 f"warning: a trial takes about {size / 2**30:.2g} GiB of memory and {where} has {memory / 2**30:.3g}"
@@ -225,11 +235,8 @@ class _Runner:
 
     asked: Asked
     todo: SweepPlan
-    fail_fast: bool
-    notify: Callable[[SweepEvent], None]
-    requested: StopRequest
+    how: HowToRun
     watch: Watch | None
-    is_new: bool
     has_failed: bool = False
     refusal: str = ""
     attempts: Counter[str] = field(default_factory=Counter)
@@ -240,13 +247,17 @@ class _Runner:
 
     def level(self) -> int:
         """Return the stop level; `executors` ask. A refusal counts as a stop, and with `fail_fast` a failure."""
-        is_over = bool(self.refusal or self.hopeless()) or (self.fail_fast and self.has_failed)
-        return max(self.requested.level(), int(is_over))
+        is_over = bool(self.refusal or self.hopeless()) or (self.how.fail_fast and self.has_failed)
+        return max(self.how.stop.level(), int(is_over))
+
+    def has_results(self) -> bool:
+        """Return whether any trial of the plan has come to its end."""
+        return self.trained > 0 or self.todo.count(*FINISHED, PRUNED) > 0
 
     def hopeless(self) -> str:
         """Return why no training of the user's own would end otherwise than the first ones have; "" where one may."""
-        is_first = self.asked.spec.task.trains_itself and not self.trained and not self.todo.count(*FINISHED, PRUNED)
-        if not is_first or len(self.errors) < _ALIKE or len({*self.errors.values()}) > 1:
+        is_own = self.asked.spec.task.trains_itself
+        if not is_own or self.has_results() or len(self.errors) < _ALIKE or len({*self.errors.values()}) > 1:
             return ""
         return (
             f"Stopped: the first {len(self.errors)} trainings failed alike, and none has ended well. Correct it, and"
@@ -285,12 +296,12 @@ class _Runner:
         if isinstance(event, JobStarted):
             if self.watch is not None:
                 self.watch.start(trial.id)
-            self.notify(TrialEvent(trial, "running"))
+            self.how.notify(TrialEvent(trial, "running"))
             return
         if event.status == JobStatus.HELD_ELSEWHERE:
             return
         is_refused = event.status == JobStatus.REFUSED
-        if is_refused and self.is_new and not self.trained:  # what the first is refused for holds for all
+        if is_refused and not self.has_results():  # what the first is refused for holds for all
             if not self.refusal:
                 is_stored = folder.failure_json.exists()
                 self.refusal = TrialFailure.read(folder.failure_json).trace if is_stored else f"see {folder.log}"
@@ -307,7 +318,8 @@ class _Runner:
         self.has_failed = self.has_failed or failure is not None
         if failure is not None:
             self.errors[trial.id] = failure.error.replace(trial.id, "")
-        self.notify(TrialEvent(trial, state, result, failure, read_pruning(folder) if state == PRUNED else None))
+        pruning = Pruning.find(folder.prune_json) if state == PRUNED else None
+        self.how.notify(TrialEvent(trial, state, result, failure, pruning))
 
     def _note_failure(self, folder: TrialFolder, event: JobEnded) -> None:
         """Store why a trial failed where it could not do so itself; one without memory is tried again alone."""
@@ -348,8 +360,8 @@ def _out_of_memory_message(event: JobEnded, execution: Execution, *, is_tried_ag
 def with_states(planned: Plan, asked: Asked, workers: int | None) -> SweepPlan:
     """Return a plan with the stored states of its trials; `workers` as in `train_planned`.
 
-    Raises:
-        ExecutionError: trials train on this machine, which does not compute in `training.precision`, or lacks CUDA.
+    Raises ExecutionError where trials train on this machine, which does not compute in `training.precision`, or lacks
+    CUDA.
     """
     spec, execution = asked.spec, asked.spec.execution
     if execution.is_here and (spec.training.precision != "float32" or execution.device == "cuda"):

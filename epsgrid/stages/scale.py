@@ -17,7 +17,8 @@ from epsgrid.numerics import scaling
 from epsgrid.numerics.scaling import Rule
 from epsgrid.optimizers import _scaling as optimizer_scaling
 from epsgrid.spec.loading import spec_from_json
-from epsgrid.spec.model import OptimizerOptions, Spec
+from epsgrid.spec.model import Spec
+from epsgrid.spec.options import OptimizerOptions
 from epsgrid.spec.writing import spec_to_yaml
 from epsgrid.tasks._divide import DividedImages
 from epsgrid.tasks.nuclei import Nuclei
@@ -65,8 +66,7 @@ def parse_sizes(text: str) -> tuple[int, ...]:
 def with_base(sizes: Sequence[int], base: int, data: tasks.PreparedData | None) -> tuple[int, ...]:
     """Return the batch sizes together with the spec's own, rising, each once; without data none is compared with them.
 
-    Raises:
-        SpecError: there is no other size than the base, or one is larger than the training data.
+    Raises SpecError where there is no other size than the base, or one is larger than the training data.
     """
     found = tuple(sorted({base, *sizes}))
     if len(found) < 2:

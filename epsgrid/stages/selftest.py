@@ -64,10 +64,8 @@ class _SelfTest:
 def selftest(folder: Path, *, trials: int, kills: int, report: Callable[[str], None]) -> _SelfTest:
     """Run a sweep of trials with a seed each undisturbed and with SIGKILLs at random moments, and compare them.
 
-    `folder` must be empty and on the file system to be tested; fewer are killed if all trials have ended before.
-
-    Raises:
-        ExecutionError: the sweep does not run here even undisturbed, or never ended.
+    `folder` must be empty and on the file system to be tested; fewer are killed if all trials have ended before. Raises
+    ExecutionError where the sweep does not run here even undisturbed, or never ended.
     """
     spec = folder / "selftest.yaml"
     spec.write_text(_SPEC.format(seeds=list(range(trials))), encoding="utf-8")

@@ -7,13 +7,12 @@ plan and `sweep` trains it.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from epsgrid import grids, optimizers, plugins, tasks
 from epsgrid.errors import DataError, NoBoundsError, StoreError
-from epsgrid.executors import StopRequest
 from epsgrid.grids import NARROWED
 from epsgrid.grids._plan import Plan, plan
 from epsgrid.grids._rates import EffectiveRates
@@ -21,9 +20,9 @@ from epsgrid.numerics.placement import Placement
 from epsgrid.spec.model import Spec
 from epsgrid.spec.trial import differences
 from epsgrid.stages.experiment import Asked, enter, parameters_of, prepare_data, vacate
-from epsgrid.stages.probe import bounds_identity, given_probe, probe_identity, read_probe
+from epsgrid.stages.probe import bounds_identity, given_probe, probe_identity
 from epsgrid.stages.pruning import import_optuna
-from epsgrid.stages.running import SweepEvent, SweepPlan, SweepSummary, train_planned, with_states
+from epsgrid.stages.running import HowToRun, SweepPlan, SweepSummary, train_planned, with_states
 from epsgrid.store.paths import ExperimentFolder
 from epsgrid.store.records import BatchesRecord, ConfirmRecord, GridRecord, ProbeRecord
 
@@ -50,12 +49,12 @@ class Planned:
 
 def swept(folder: ExperimentFolder) -> GridChoice:
     """Return the grids that were swept in a folder so far; none is a StoreError."""
-    if not folder.grid_json.exists():
+    record = GridRecord.find(folder.grid_json)
+    if record is None:
         raise StoreError(f"{folder.root}: nothing was swept here yet; `epsgrid sweep` does it")
-    names = GridRecord.read(folder.grid_json).epsilons
-    if "narrowed" in names:
-        return "both" if "conventional" in names else "narrowed"
-    return "conventional" if "conventional" in names else "default"
+    if "narrowed" in record.epsilons:
+        return "both" if "conventional" in record.epsilons else "narrowed"
+    return "conventional" if "conventional" in record.epsilons else "default"
 
 
 def plan_sweep(asked: Asked, what: GridChoice | Planned, workers: int | None) -> SweepPlan:
@@ -63,9 +62,7 @@ def plan_sweep(asked: Asked, what: GridChoice | Planned, workers: int | None) ->
 
     Where the data are missing, every trial counts as one to run. Where the bounds are not measured yet, the narrowed
     grid is left out, and effective learning rates are replaced by the spec's. The plan's `unknown` says all of it.
-
-    Raises:
-        StoreError: stored bounds were measured with other settings.
+    Raises StoreError where stored bounds were measured with other settings.
     """
     if isinstance(what, Planned):
         return replace(with_states(what.plan, what.pruned_or_not(asked), workers), unknown=what.notes)
@@ -98,26 +95,10 @@ def plan_sweep(asked: Asked, what: GridChoice | Planned, workers: int | None) ->
     return replace(with_states(_plan_grids(asked, names, data), asked, workers), unknown=tuple(unknown))
 
 
-def sweep(
-    asked: Asked,
-    what: GridChoice | Planned,
-    *,
-    workers: int | None,
-    fail_fast: bool,
-    notify: Callable[[SweepEvent], None],
-    stop: StopRequest,
-) -> SweepSummary:
-    """Train the trials that have no result yet; those that failed earlier are tried again.
+def sweep(asked: Asked, what: GridChoice | Planned, how: HowToRun) -> SweepSummary:
+    """Train the trials of grids, or of a plan, that have no result yet; those that failed earlier are tried again.
 
     Trials that were pruned earlier stay pruned while the spec prunes, and are trained to their end where it does not.
-
-    Args:
-        asked: the spec and its folder.
-        what: the grids to train, or a plan.
-        workers: trials at once; None means the number in the spec, or one per core or GPU slot.
-        fail_fast: start nothing more after the first failure.
-        notify: receives the plan, then each trial's start and end.
-        stop: is asked whether to stop.
 
     Raises:
         StoreError: there are no bounds for the narrowed grid, or the folder is another experiment's or not writable.
@@ -139,7 +120,7 @@ def sweep(
         if asked.spec.task.trains_itself and (given := given_probe(asked)) is not None:
             given.write(folder.bounds_json)
         _store_grids(asked, _names(what), data)
-    return train_planned(asked, planned, workers=workers, fail_fast=fail_fast, notify=notify, stop=stop)
+    return train_planned(asked, planned, how)
 
 
 def _names(grid: GridChoice) -> tuple[str, ...]:
@@ -149,11 +130,7 @@ def _names(grid: GridChoice) -> tuple[str, ...]:
 
 
 def _plan_grids(asked: Asked, names: Sequence[str], data: tasks.PreparedData | None) -> Plan:
-    spec, path = asked.spec, asked.folder.grid_json
-    placement, checksum, parameters = _placement(spec), data.checksum if data else "", parameters_of(spec, data)
-    added = GridRecord.read(path).added_rates if path.exists() else ()
-    if placement is None:
-        return plan(spec, checksum, None, names, placement=None, added=added, parameters=parameters)
+    spec, placement, bounds, rates = asked.spec, _placement(asked.spec), None, None
     needs = [
         f"the {name} grid needs measured bounds"
         for name in names
@@ -161,12 +138,21 @@ def _plan_grids(asked: Asked, names: Sequence[str], data: tasks.PreparedData | N
     ]
     if spec.sweep.lr_mode == "effective":
         needs.append("sweep.lr_mode: effective needs the measured median magnitude")
-    if not needs:
-        return plan(spec, checksum, None, names, placement=placement, added=added, parameters=parameters)
-    probe = _stored_probe(asked, data, needs[0])
-    bounds = probe.bounds().chosen(spec.sweep.bounds_choice)
-    rates = EffectiveRates.of(bounds, probe.placement) if spec.sweep.lr_mode == "effective" else None
-    return plan(spec, checksum, bounds, names, placement=placement, rates=rates, added=added, parameters=parameters)
+    if placement is not None and needs:
+        probe = _stored_probe(asked, data, needs[0])
+        bounds = probe.bounds().chosen(spec.sweep.bounds_choice)
+        rates = EffectiveRates.of(bounds, probe.placement) if spec.sweep.lr_mode == "effective" else None
+    before = GridRecord.find(asked.folder.grid_json)
+    return plan(
+        spec,
+        data.checksum if data else "",
+        bounds,
+        names,
+        placement=placement,
+        rates=rates,
+        added=before.added_rates if before else (),
+        parameters=parameters_of(spec, data),
+    )
 
 
 def _placement(spec: Spec) -> Placement | None:
@@ -177,9 +163,8 @@ def _placement(spec: Spec) -> Placement | None:
 
 def _stored_probe(asked: Asked, data: tasks.PreparedData | None, need: str) -> ProbeRecord:
     """Return the stored probe of exactly these settings; `need` names what it is needed for."""
-    record, path = read_probe(asked.folder), asked.folder.bounds_json
+    record, path = given_probe(asked), asked.folder.bounds_json
     if asked.spec.task.trains_itself:
-        record = given_probe(asked)
         if record is None:
             raise NoBoundsError(
                 f"{need}, which a training of your own gives to sweep.bounds; `epsgrid probe` of this spec says how."
@@ -198,10 +183,10 @@ def _stored_probe(asked: Asked, data: tasks.PreparedData | None, need: str) -> P
 def _store_grids(asked: Asked, names: Sequence[str], data: tasks.PreparedData) -> None:
     """Store which trials belong to which grid: those of this call, and those that were swept before."""
     path = asked.folder.grid_json
-    before = GridRecord.read(path) if path.exists() else None
+    before = GridRecord.find(path)
     wanted = (*(before.epsilons if before else ()), *names)
     planned = _plan_grids(asked, [each for each in plugins.names("grids") if each in wanted], data)
-    probe = read_probe(asked.folder)
+    probe = ProbeRecord.find(asked.folder.bounds_json)
     GridRecord(
         optimizer=asked.spec.optimizer.name,
         epsilons=dict(planned.epsilons),

@@ -23,13 +23,15 @@ def asked_cells(folder: ExperimentFolder) -> tuple[Trial, ...]:
     in "narrowed, fresh seeds". A trial that is several has all names. Raises CorruptRecordError where a record is
     damaged, StoreError where a newer epsgrid wrote one.
     """
-    grids = GridRecord.read(folder.grid_json).cells if folder.grid_json.exists() else ()
-    scaled = BatchesRecord.read(folder.batches_json).cells if folder.batches_json.exists() else ()
-    batches = (replace(cell, grids=(f"batch {cell.batch_size}, {cell.rule}",)) for cell in scaled)
-    contenders = ConfirmRecord.read(folder.confirm_json).cells if folder.confirm_json.exists() else ()
+
+    def cells(record: GridRecord | ConfirmRecord | BatchesRecord | None) -> tuple[Trial, ...]:
+        return record.cells if record else ()
+
+    contenders, scaled = cells(ConfirmRecord.find(folder.confirm_json)), cells(BatchesRecord.find(folder.batches_json))
     fresh = (replace(cell, grids=tuple(f"{name}, fresh seeds" for name in cell.grids)) for cell in contenders)
+    batches = (replace(cell, grids=(f"batch {cell.batch_size}, {cell.rule}",)) for cell in scaled)
     found: dict[str, Trial] = {}
-    for cell in (*grids, *fresh, *batches):
+    for cell in (*cells(GridRecord.find(folder.grid_json)), *fresh, *batches):
         known = found.setdefault(cell.id, cell)
         if known is not cell:
             found[cell.id] = replace(known, grids=tuple(dict.fromkeys((*known.grids, *cell.grids))))

@@ -27,6 +27,7 @@ Layout::
         log.txt                     what the trial printed
         lease/                      who trains it, see `epsgrid.store.lease`
         work/                       files of a training of the user's own, as checkpoints
+      trials/trained              present when a trial of a cluster has a result
       archive/ID-N/               trials that were trained again: what they were before
 """
 
@@ -104,6 +105,7 @@ class ExperimentFolder:
     report_dir = _Inside("report")
     slurm_dir = _Inside("slurm")
     archive_dir = _Inside("archive")
+    trained = _Inside("trials/trained")
 
     @cached_property
     def trials_dir(self) -> Path:

@@ -41,14 +41,9 @@ class Pruning(Record):
         return f"pruned after epoch {self.epochs_trained} of {self.epochs}: {self.why}"
 
 
-def read_pruning(folder: TrialFolder) -> Pruning | None:
-    """Return the pruning of a trial, None if it was never asked to end; CorruptRecordError if it is damaged."""
-    return Pruning.read(folder.prune_json) if folder.prune_json.exists() else None
-
-
 def is_asked(folder: TrialFolder) -> bool:
     """Return whether a trial is to end, or has ended early and was not unpruned since."""
-    found = read_pruning(folder)
+    found = Pruning.find(folder.prune_json)
     return found is not None and found.state != "spared"
 
 
@@ -70,7 +65,7 @@ def note_pruned(folder: TrialFolder, epochs_trained: int) -> Pruning:
 
 def unprune(folder: TrialFolder) -> None:
     """Let a trial be trained to its end; one that was never asked to end is left as it is."""
-    found = read_pruning(folder)
+    found = Pruning.find(folder.prune_json)
     if found is not None and found.state != "spared":
         replace(found, state="spared", when=_now()).write(folder.prune_json)
 

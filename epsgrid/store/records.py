@@ -72,6 +72,11 @@ class Record:
         """Return the record stored at `path`; raises as `from_json`, and StoreError when there is none."""
         return cls.from_json(atomic.read_json(path), path)
 
+    @classmethod
+    def find(cls, path: Path) -> Self | None:
+        """Return the record stored at `path`, None where there is none; raises as `from_json`."""
+        return cls.read(path) if path.exists() else None
+
     def write(self, path: Path) -> None:
         """Store the record whole at `path`; see `epsgrid.store.atomic`."""
         atomic.write_json(path, self.to_json())
@@ -80,6 +85,35 @@ class Record:
     def checksum(self) -> str:
         """The checksum the record is sealed with, by which another record can refer to it."""
         return str(self.to_json()[atomic.CHECKSUM])
+
+
+@dataclass(frozen=True)
+class Metric:
+    """What trials are judged by, as stored with each result; fractions to be shown in percent have the unit "%"."""
+
+    name: str
+    direction: Literal["max", "min"]
+    unit: Literal["%", ""]
+
+    @property
+    def sign(self) -> float:
+        """Factor that makes larger better: −1 for a metric that should be small."""
+        return 1.0 if self.direction == "max" else -1.0
+
+    @property
+    def factor(self) -> float:
+        """Factor from the stored to the shown value."""
+        return 100.0 if self.unit == "%" else 1.0
+
+    @property
+    def difference_unit(self) -> str:
+        """Unit of a shown difference, with a leading space: percentage points have their own name."""
+        return " points" if self.unit == "%" else ""
+
+    @property
+    def label(self) -> str:
+        """Name and unit, for axes and column titles."""
+        return f"{self.name} / %" if self.unit else self.name
 
 
 @dataclass(frozen=True)
@@ -151,6 +185,11 @@ class TrialResult(Record):
     device: str
     reason: str | None
     provenance: dict[str, Any]
+
+    @property
+    def metric(self) -> Metric:
+        """What the trial is judged by."""
+        return Metric(self.metric_name, self.metric_direction, self.metric_unit)
 
     @property
     def selecting(self) -> Scores | None:

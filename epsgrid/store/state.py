@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from epsgrid.store.lease import is_held
 from epsgrid.store.paths import TrialFolder
-from epsgrid.store.pruning import read_pruning
+from epsgrid.store.pruning import Pruning
 from epsgrid.store.records import TrialResult
 
 FINISHED = ("done", "diverged")
@@ -47,7 +47,7 @@ def summary(folder: TrialFolder) -> _Summary:
         return _Summary("running")
     if folder.failure_json.exists():
         return _Summary("failed")
-    if (pruning := read_pruning(folder)) is not None and pruning.state == PRUNED:
+    if (pruning := Pruning.find(folder.prune_json)) is not None and pruning.state == PRUNED:
         return _Summary(PRUNED)
     begun = (
         folder.checkpoint.exists()

@@ -11,31 +11,18 @@ underscore.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from epsgrid import plugins
 from epsgrid.errors import DataError
-from epsgrid.spec.model import TaskOptions
+from epsgrid.spec.options import TaskOptions
+from epsgrid.store.records import Metric as Metric
 
 if TYPE_CHECKING:
     import torch
 
 Split = Literal["validation", "test"]
-
-
-@dataclass(frozen=True)
-class Metric:
-    """The score that a task is judged by.
-
-    `name` is its key in what `Task.evaluate` returns, `direction` is "max" if larger is better, and `unit` is "%" for a
-    fraction that is shown in percent.
-    """
-
-    name: str
-    direction: Literal["max", "min"]
-    unit: Literal["%", ""]
 
 
 class PreparedData(Protocol):
@@ -57,8 +44,9 @@ class PreparedData(Protocol):
 class Task(Protocol):
     """A task bound to its data and a device; a base class with defaults for what most tasks do not need.
 
-    `inputs` is the shape of one example, `outputs` the number of classes, or of words to predict, and `notes` say how
-    scores are computed if the metric's name does not.
+    `metric` names the score that it is judged by, a key of what `evaluate` returns. `inputs` is the shape of one
+    example, `outputs` the number of classes, or of words to predict, and `notes` say how scores are computed if the
+    metric's name does not.
     """
 
     metric: Metric

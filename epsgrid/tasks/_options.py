@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from epsgrid.spec.model import Count, Frozen, Share, TaskOptions
+from epsgrid.spec.options import Count, Frozen, Share, TaskOptions
 
 Words = Annotated[int, Field(ge=2)]
 

@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Literal, TextIO
 from pydantic import Field
 
 from epsgrid.errors import SpecError
-from epsgrid.spec.model import Frozen, TaskOptions
+from epsgrid.spec.options import Frozen, TaskOptions
 
 
 class OwnOptions(TaskOptions):
@@ -28,6 +28,17 @@ class OwnOptions(TaskOptions):
 
     folder: str = "."
     """Folder of the code, relative to that of the spec; it is no part of a trial's identity."""
+
+    @classmethod
+    def settle(cls, document: dict[str, Any], beside: Path) -> None:
+        """Write out the folder of the code, the file of bounds, and that the training reports no epochs."""
+        task, training, sweep = document["task"], document.get("training"), document.get("sweep")
+        if isinstance(folder := task.setdefault("folder", "."), str):
+            task["folder"] = str((beside / folder).resolve())
+        if isinstance(sweep, dict) and isinstance(bounds := sweep.get("bounds"), str) and bounds.endswith(".json"):
+            sweep["bounds"] = str((beside / bounds).resolve())
+        if training is None or isinstance(training, dict):
+            document["training"] = {"epochs": 1, **(training or {})}
 
 
 class MetricOptions(Frozen):

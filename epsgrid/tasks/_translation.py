@@ -121,30 +121,24 @@ class TranslationTask(Task):
                 scores |= bleu_scores(translations, pairs.reference_lines(), self._data.languages[1])
         return scores
 
-    def translate(self, model: torch.nn.Module, split: Split) -> list[str]:
+    def translate(self, model: Any, split: Split) -> list[str]:
         """Translate a whole split by beam search, with a model in eval mode: tokenised, in the order of the split."""
         assert not model.training
         found: dict[int, list[int]] = {}
-        source = self._data.splits[split].source
+        source, options = self._data.splits[split].source, self._options
         # batches of similar lengths, the longest first, so that memory runs out at once or never
         order = np.argsort(-source.lengths, kind="stable")
         at_once = _SEARCHED_AT_ONCE.get(self._device.type, _EVALUATED_AT_ONCE)
         with torch.inference_mode():
             while len(order):
-                size = max(1, at_once // int(source.lengths[order[0]]))
-                found |= zip(order[:size].tolist(), self._search(model, source, order[:size]), strict=True)
-                order = order[size:]
+                rows, order = np.split(order, [max(1, at_once // int(source.lengths[order[0]]))])
+                limits = (source.lengths[rows] * options.longest_factor).astype(int) + options.longest_extra
+                most = torch.from_numpy(limits.clip(max=model.max_length - 1)).to(self._device)
+                state = model.begin(model.encode(self._padded(source, rows)))
+                best = beam_search(model, state, most, options.beam, options.length_penalty, end=END, never=PAD)
+                found |= {row: each.tokens for row, each in zip(rows.tolist(), best, strict=True)}
         pieces = self._data.target_pieces
         return [join([pieces[token] for token in found[row]]) for row in range(len(source))]
-
-    def _search(self, model: Any, source: Sentences, rows: NDArray[np.int64]) -> list[list[int]]:
-        """Return the tokens of the best translation of each of some sentences."""
-        options = self._options
-        limits = (source.lengths[rows] * options.longest_factor).astype(int) + options.longest_extra
-        most = torch.from_numpy(limits.clip(max=model.max_length - 1)).to(self._device)
-        state = model.begin(model.encode(self._padded(source, rows)))
-        found = beam_search(model, state, most, options.beam, options.length_penalty, end=END, never=PAD)
-        return [translation.tokens for translation in found]
 
     def _training(self, tokens: int) -> list[_TranslationBatch]:
         """Make the training batches, once; they stay on the device, about 100 MB for all of IWSLT14."""

@@ -37,7 +37,7 @@ from epsgrid.data._images import (
 )
 from epsgrid.data._torchvision import import_torchvision
 from epsgrid.errors import DataError
-from epsgrid.spec.model import TaskOptions
+from epsgrid.spec.options import TaskOptions
 from epsgrid.tasks._build import image_builder
 from epsgrid.tasks._divide import DividedImages, divide
 from epsgrid.tasks._options import Subset
@@ -62,7 +62,6 @@ _BATCHES = {
     "batches.meta": "5ff9c542aee3614f3951f8cda6e48888",
 }
 """MD5 of the files in torchvision's copy, as in torchvision."""
-
 
 START = {"model": "vgg11", "training": {"epochs": 200, "batch_size": 128}}
 

@@ -33,7 +33,7 @@ from pydantic import AfterValidator, Field
 
 from epsgrid import plugins
 from epsgrid.errors import ExecutionError, SpecError
-from epsgrid.spec.model import Frozen
+from epsgrid.spec.options import Frozen
 from epsgrid.tasks import Metric
 from epsgrid.tasks._own import FunctionTrial, NoData, OwnOptions, number
 
@@ -103,6 +103,11 @@ class Options(OwnOptions):
     diverged_exit: Annotated[int, Field(ge=1, le=255)] | None = None
     """The exit status by which the command says that it diverged. null: none."""
 
+    @classmethod
+    def code(cls, options: Mapping[str, Any]) -> tuple[str, ...]:
+        """Return the names of the script files in the command."""
+        return plugins.scripts(options["run"], options["folder"])
+
 
 def metric(options: Options) -> Metric:
     """Return what the command's score is."""
@@ -129,7 +134,8 @@ def train(options: Options, trial: FunctionTrial) -> Any:
     """Run the command to its end, and return the score that it wrote.
 
     Raises:
-        ExecutionError: it ended with another status than 0, took too long, or wrote no such score.
+        ExecutionError: it ended with another status than 0, took too long, or wrote what cannot be read.
+        SpecError: it wrote no such score.
     """
     values = {name: getattr(trial, name) for name in _PLACEHOLDERS}
     _, *words = (word.format(**values) for word in shlex.split(options.run))
@@ -253,10 +259,10 @@ def _at(document: Any, key: str) -> Any:
 
 
 def _score(path: Path, score: Score) -> dict[str, float]:
-    """Return the scores of a file; an ExecutionError says what it lacks."""
+    """Return the scores of a file; a SpecError, which ends a sweep that has no result yet, says what it lacks."""
     if not path.is_file():
         there = ", ".join(sorted(each.name for each in path.parent.iterdir())) if path.parent.is_dir() else ""
-        raise ExecutionError(
+        raise SpecError(
             f"the command ended well and wrote no {score.file} into {{folder}}, {path.parent}"
             f" ({f'there is {there}' if there else 'which is empty'}); correct task.score.file, or the command"
         )
@@ -268,7 +274,7 @@ def _score(path: Path, score: Score) -> dict[str, float]:
         values = [value for row in rows if (value := _at(row, key)) is not None]
         if not values:
             known = ", ".join(rows[-1]) if rows and isinstance(rows[-1], Mapping) else "no keys"
-            raise ExecutionError(f"{path} has no {key!r}: it has {known}; correct task.score")
+            raise SpecError(f"{path} has no {key!r}: it has {known}; correct task.score")
         found[name] = number(values[-1], f"{path}: {key}")
     return found
 

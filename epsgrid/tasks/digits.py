@@ -13,13 +13,12 @@ from pydantic import Field
 
 from epsgrid.data import bundled
 from epsgrid.data._images import Images, image_set
-from epsgrid.spec.model import TaskOptions
+from epsgrid.spec.options import TaskOptions
 from epsgrid.tasks._build import image_builder
 from epsgrid.tasks._divide import DividedImages, balanced_order, divide
 
 _TEST_SIZE = 360
 _TEST_SEED = 0
-
 
 START = {"training": {"epochs": 6, "batch_size": 32}, "sweep": {"learning_rates": [1e-3, 3e-3, 1e-2]}}
 

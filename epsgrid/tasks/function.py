@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import io
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field
@@ -40,6 +41,12 @@ class Options(OwnOptions):
     target: Annotated[str, AfterValidator(_target)] = Field(examples=["my_module:train"])
     """The function, as "module:function"; its module lies in `folder`, or where Python finds modules."""
     metric: MetricOptions = Field(examples=[{"name": "accuracy", "direction": "max"}])
+
+    @classmethod
+    def code(cls, options: Mapping[str, Any]) -> tuple[str, ...]:
+        """Return the name of the function, whose module is then found in its folder."""
+        plugins.look_in(options["folder"])
+        return (options["target"],)
 
 
 def metric(options: Options) -> Metric:

@@ -33,7 +33,7 @@ from epsgrid.data._images import (
     list_split,
 )
 from epsgrid.errors import DataError
-from epsgrid.spec.model import Count, TaskOptions
+from epsgrid.spec.options import Count, TaskOptions
 from epsgrid.tasks import Task
 from epsgrid.tasks._divide import DividedImages, divide
 from epsgrid.tasks._options import Subset
@@ -45,7 +45,6 @@ if TYPE_CHECKING:
 _PADDING_FRACTION = 8
 _VALIDATION_FRACTION = 10
 _ANNOTATIONS = "val_annotations.txt"
-
 
 START = {"model": "resnet34", "training": {"epochs": 100, "batch_size": 128}}
 

@@ -28,7 +28,7 @@ from pydantic import Field
 from epsgrid.data import bundled
 from epsgrid.errors import SpecError
 from epsgrid.numerics.seeds import derive_seed
-from epsgrid.spec.model import TaskOptions
+from epsgrid.spec.options import TaskOptions
 from epsgrid.tasks import Metric, Split, Task
 from epsgrid.tasks._divide import balanced_order
 
@@ -40,7 +40,6 @@ _POWERS = np.array([1.0, 1.0, 2.0])
 _UM_IN = {"um": 1.0, "mm": 1e-3, "cm": 1e-4}
 _TEST_SIZE = 114
 _TEST_SEED = 0
-
 
 START = {"training": {"epochs": 12, "batch_size": 32}, "sweep": {"learning_rates": [1e-3, 5e-3, 2.5e-2]}}
 

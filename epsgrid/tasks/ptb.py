@@ -19,7 +19,7 @@ from epsgrid.data._cache import data_folders, keyed_folder
 from epsgrid.data._corpus import Corpus, cached_corpus, encode
 from epsgrid.data._fetch import DataSet, Fetcher, Finding, Remote
 from epsgrid.errors import DataError
-from epsgrid.spec.model import Frozen
+from epsgrid.spec.options import Frozen
 from epsgrid.tasks._build import build_language
 from epsgrid.tasks._options import LanguageOptions, Words
 

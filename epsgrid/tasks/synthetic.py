@@ -13,12 +13,11 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from epsgrid.data._images import Images, ImageSet, image_set
-from epsgrid.spec.model import Count, Seed, TaskOptions
+from epsgrid.spec.options import Count, Seed, TaskOptions
 from epsgrid.tasks._build import image_builder
 from epsgrid.tasks._divide import DividedImages, divide
 
 _BLOCKS = 4
-
 
 START = {"training": {"epochs": 3, "batch_size": 64}}
 

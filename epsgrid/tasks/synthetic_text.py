@@ -14,13 +14,12 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from epsgrid.data._corpus import SPLITS, Corpus, make_corpus
-from epsgrid.spec.model import Count, Seed
+from epsgrid.spec.options import Count, Seed
 from epsgrid.tasks._build import build_language
 from epsgrid.tasks._options import LanguageOptions, Words
 
 _CONCENTRATION = 0.2
 """Of the Dirichlet draw of each word's successors: small, so that a few of them take most of the probability."""
-
 
 START = {"model": {"name": "lstm", "embedding": 8, "hidden": 24}, "training": {"epochs": 3, "batch_size": 10}}
 

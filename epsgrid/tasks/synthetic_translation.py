@@ -15,7 +15,7 @@ import numpy as np
 from pydantic import Field
 
 from epsgrid.data._parallel import ParallelCorpus, ParallelText, encoded_corpus
-from epsgrid.spec.model import Count, Seed
+from epsgrid.spec.options import Count, Seed
 from epsgrid.tasks._build import build_translation
 from epsgrid.tasks._options import TranslationOptions
 
@@ -27,7 +27,6 @@ _SYLLABLES = (
 _OPTIONAL_SHARE = 0.4
 
 _Word = tuple[str, str]
-
 
 START = {
     "model": {"name": "transformer", "width": 32, "ffn": 64, "encoder_layers": 1, "decoder_layers": 1},
@@ -69,18 +68,16 @@ def generate(options: Options) -> dict[str, ParallelText]:
     random = np.random.RandomState(options.data_seed)
     lexicon: dict[str, list[_Word]] = {}
     for kind, size in _SIZES.items():
-        sides = [[_invent(random, syllables) for _ in range(size)] for syllables in _SYLLABLES]
+        sides = [  # words of two or three syllables
+            ["".join(part[i] for i in random.randint(0, len(part), random.randint(2, 4))) for _ in range(size)]
+            for part in _SYLLABLES
+        ]
         lexicon[kind] = list(zip(*sides, strict=True))
     splits = {}
     for split, count in (("train", options.train), ("validation", options.validation), ("test", options.test)):
         pairs = [_sentence(random, lexicon) for _ in range(count)]
         splits[split] = ParallelText([source for source, _ in pairs], [target for _, target in pairs], count)
     return splits
-
-
-def _invent(random: np.random.RandomState, syllables: tuple[str, ...]) -> str:
-    """Return a new word of two or three syllables."""
-    return "".join(syllables[index] for index in random.randint(0, len(syllables), random.randint(2, 4)))
 
 
 def _sentence(random: np.random.RandomState, lexicon: dict[str, list[_Word]]) -> tuple[str, str]:

@@ -40,7 +40,6 @@ DATA_SET = DataSet(
     check=_iwslt14.check,
 )
 
-
 START = {
     "model": "transformer",
     "training": {"epochs": 50, "batch_size": 4096, "schedule": {"kind": "inverse_sqrt", "warmup_steps": 4000}},

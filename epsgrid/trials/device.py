@@ -21,7 +21,6 @@ from epsgrid.errors import ExecutionError
 _KEEP = ((-3, 2**27), (-1, 2**31 - 1), (-2, 0))
 """Of glibc's mallopt: M_MMAP_THRESHOLD, M_TRIM_THRESHOLD and M_TOP_PAD, in bytes."""
 
-
 _LIMITS = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")
 """Variables by which oneDNN uses less than a processor has."""
 

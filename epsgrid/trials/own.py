@@ -38,8 +38,7 @@ def run_own(
 ) -> TrialResult:
     """Train to the end and return the result, `done` or `diverged`; arguments and errors as of `run_trial`.
 
-    Raises:
-        SpecError: what the training returned is no score.
+    Raises SpecError where what the training returned is no score.
     """
     plugin: Any = tasks.load(spec.task.name)
     metric, epochs = plugin.metric(spec.task), spec.training.epochs

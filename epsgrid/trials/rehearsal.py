@@ -13,7 +13,6 @@ import torch
 
 from epsgrid.errors import SpecError
 from epsgrid.models._language import LanguageOutput
-from epsgrid.selection import formatting
 from epsgrid.selection.trained import margin_of
 from epsgrid.spec.model import Spec
 from epsgrid.spec.trial import plugin_names
@@ -29,7 +28,7 @@ _WANTED = ("in_features", "in_channels", "num_features")
 
 def check_margin(spec: Spec, metric: Metric) -> None:
     """Raise SpecError where the report's margin does not suit the metric."""
-    margin_of(spec.report.margin, formatting.Metric(metric.name, metric.direction, metric.unit), 1.0)
+    margin_of(spec.report.margin, metric, 1.0)
 
 
 def rehearse(
@@ -37,13 +36,11 @@ def rehearse(
 ) -> None:
     """Take the first step of a training with a seed at a learning rate and an ε, None for an optimizer without.
 
-    With `to_the_end` also make a checkpoint in memory, and score the initial weights once as after each epoch: then
-    all of a trial is done that can fail, and all is held that takes memory. With plug-ins of the user's the test split
-    is scored too, which a trial does once; our own tasks can, and to translate one may take longer than an epoch.
-
-    Raises:
-        SpecError: the model does not fit the task, a plug-in of the user's raises, an epoch has no step, the first loss
-            is not finite, or the report's margin does not suit the task's metric.
+    With `to_the_end` also make a checkpoint in memory, and score the initial weights once as after each epoch: then all
+    of a trial is done that can fail, and all is held that takes memory. With plug-ins of the user's the test split is
+    scored too, which a trial does once; our own tasks can, and to translate one may take longer than an epoch. Raises
+    SpecError where the model does not fit the task, a plug-in of the user's raises, an epoch has no step, the first
+    loss is not finite, or the report's margin does not suit the task's metric.
     """
     training = spec.training
     check_margin(spec, task.metric)

@@ -122,10 +122,9 @@ def test_flags_of_a_sweep_stand_for_fields_of_the_spec(shell, monkeypatch):
     monkeypatch.setattr("epsgrid.stages.deciding.plan_sweep", lambda found, *_: asked.append(found) or exit())
     shell.write()
     for address in ("10.0.0.1:6379", "[::1]:6379"):
-        shell.call("sweep", "spec.yaml", "-n", "--address", address, "--lr-mode", "effective")
+        shell.call("sweep", "spec.yaml", "-n", "--address", address)
         execution = asked[-1].spec.execution
         assert (execution.executor, execution.ray.address) == ("ray", address)
-    assert asked[-1].spec.sweep.lr_mode == "effective"
     for wrong in ("10.0.0.1", ":6379", "host:port", "a b:1", "http://host:1"):
         refused = shell.call("sweep", "spec.yaml", "-n", "--address", wrong, expect=2).stderr
         assert "expected HOST:PORT of a Ray cluster's head" in refused

@@ -24,8 +24,8 @@ def test_running_trials_are_listed_and_the_time_left_is_told(board):
     for trial in TRIALS:
         board.update(TrialEvent(trial, "running"))
     first, second, status = board.render().plain.splitlines()
-    assert first.startswith("running one lr 1e-2 epsilon 1e-8 seed 0, ")
-    assert second.startswith("running two lr 0.1 seed 1, ")
+    assert first.startswith("running one: lr 1e-2, ε 1e-8, seed 0, ")
+    assert second.startswith("running two: lr 0.1, seed 1, ")
     assert status == "0 of 2 trials, 2 running"
     board.start -= 60
     board.update(TrialEvent(TRIALS[0], "done"))
@@ -37,5 +37,5 @@ def test_pruned_trials_are_printed_and_counted(board):
     board.plan = dataclasses.replace(board.plan, settled=("done", "diverged", "pruned"))
     event = TrialEvent(TRIALS[0], "pruned", None, None, pruning)
     board.update(event)
-    assert _event_lines(event) == ["pruned one lr 1e-2 epsilon 1e-8 seed 0 after epoch 3 of 10: slow"]
+    assert _event_lines(event) == ["pruned one: lr 1e-2, ε 1e-8, seed 0 after epoch 3 of 10: slow"]
     assert board.status().startswith("1 of 2 trials, 0 running, 1 pruned")

@@ -118,24 +118,21 @@ def test_options_override_the_spec_and_overrides(shell):
         document = shell.json("probe", "spec.yaml", "-q", "--out", "options", "--force", *arguments)
         return document, json.loads((shell.folder / "options/experiment.json").read_text())["spec"]["probe"]
 
-    document, settings = resolved("--epochs", "2", "--batches", "20", "--every", "5")
+    document, settings = resolved("--epochs", "2", "--batches", "20")
     assert document["steps"] == 20
-    assert (settings["epochs"], settings["batches"], settings["every"]) == (2, 20, 5)
+    assert (settings["epochs"], settings["batches"]) == (2, 20)
     document, settings = resolved("-o", "probe.batches=5", "--batches", "3")
     assert (document["steps"], settings["batches"]) == (3, 3)
-    _, settings = resolved("--update-weights", "--learning-rate", "1e-3", "--batches", "2")
-    assert (settings["update_weights"], settings["learning_rate"]) == (True, 1e-3)
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--update-weights"], "update_weights: true needs probe.learning_rate"),
-        (["--learning-rate", "1e-3"], "learning_rate is only used with update_weights: true"),
+        (["-o", "probe.update_weights=true"], "update_weights: true needs probe.learning_rate"),
+        (["-o", "probe.learning_rate=1e-3"], "learning_rate is only used with update_weights: true"),
         (["--batches", "setled"], "--batches: expected a number of batches, 1 or more, or settled, got 'setled'"),
         (["--batches", "0"], "--batches: expected a number of batches, 1 or more, or settled, got '0'"),
         (["--epochs", "0"], "Invalid value for '--epochs'"),
-        (["--every", "0"], "Invalid value for '--every'"),
     ],
 )
 def test_wrong_options_are_refused_with_exit_2(shell, arguments, words):

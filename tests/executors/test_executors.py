@@ -11,6 +11,7 @@ from epsgrid import executors, plugins
 from epsgrid.errors import UnknownNameError
 from epsgrid.executors import ExecutorPlugin, JobEnded, JobStatus, inline, slurm
 from epsgrid.stages.experiment import resolve
+from epsgrid.stages.running import HowToRun
 from epsgrid.stages.sweep import sweep
 from epsgrid.store.records import TrialResult, read_epochs
 from tests.executors.jobs import StopWhen, is_alive, pid_of, run, wait_for
@@ -92,7 +93,7 @@ def _trained(folder: Path, *overrides: str) -> dict[str, tuple[object, ...]]:
     folder.mkdir()
     (folder / "spec.yaml").write_text(SPEC.replace("epochs: 1", "epochs: 2"))
     asked = resolve(folder / "spec.yaml", None, overrides, folder / "runs")
-    summary = sweep(asked, "default", workers=1, fail_fast=False, notify=lambda _: None, stop=NeverStop())
+    summary = sweep(asked, "default", HowToRun(1, lambda _: None, NeverStop()))
     assert summary.counts == {"done": 1}, summary.failures
     found = {}
     for trial in asked.folder.trials():

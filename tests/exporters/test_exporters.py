@@ -48,13 +48,13 @@ def made(
     layers: Any = None,
     experiment: ExperimentRecord | None = None,
     framework: str | None = None,
-    **names: Any,
+    names: tuple[str, str] = ("eps", "lr"),
 ) -> Space:
     placement, experiment = placement or Placement.outside(), experiment or asked()
     bounds = bounds_at(placement, layers)
     probe = probe_record(bounds, placement)
     target = _target_of(framework, experiment.spec["optimizer"], probe)
-    return space_of(experiment, probe, bounds, kind, target, **names)
+    return space_of(experiment, probe, bounds, kind, target, names)
 
 
 def written(tool: str, space: Space) -> str:
@@ -124,9 +124,9 @@ def test_wrong_frameworks_and_names_that_a_language_could_misread_are_refused() 
         made(framework="sgdm")
     for name in ("", "1st", "a b", "eps'", "a..b", "eps\n", "ε,", "a:b"):
         with pytest.raises(SpecError, match="cannot name a hyperparameter"):
-            made(epsilon_name=name)
+            made(names=(name, "lr"))
     with pytest.raises(SpecError, match="both called 'x'; give them two names"):
-        made(epsilon_name="x", learning_rate_name="x")
+        made(names=("x", "x"))
 
 
 def test_the_comment_says_where_the_numbers_come_from() -> None:
@@ -164,7 +164,7 @@ def test_what_a_record_says_cannot_leave_the_comment(tool: str, kind: Kind) -> N
 def test_optuna_runs_a_study(kind: Kind) -> None:
     optuna = pytest.importorskip("optuna")
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    space = made(kind, epsilon_name="optimizer.eps")
+    space = made(kind, names=("optimizer.eps", "lr"))
     module = run(written("optuna", space))
     sampler = module["sampler"](seed=0) if kind == "grid" else optuna.samplers.RandomSampler(seed=0)
     study = optuna.create_study(sampler=sampler)
@@ -203,7 +203,7 @@ def test_wandb_reads_the_sweep(kind: Kind, tmp_path: Path) -> None:
     from wandb.sdk.launch.sweeps.utils import load_sweep_config
     from wandb.sdk.sweeps.scheduler.optuna import search_space_from_sweep_config
 
-    space = made(kind, epsilon_name="optimizer.eps")
+    space = made(kind, names=("optimizer.eps", "lr"))
     file = tmp_path / "sweep.yaml"
     file.write_text(written("wandb", space), encoding="utf-8")
     config = load_sweep_config(str(file))
@@ -239,7 +239,7 @@ def test_hydra_composes_a_sweep(kind: Kind, tmp_path: Path) -> None:
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep
 
-    space = made(kind, epsilon_name="optimizer.eps")
+    space = made(kind, names=("optimizer.eps", "lr"))
     text = written("hydra", space)
     config = composed(text, tmp_path)
     assert config.hydra.mode.name == "MULTIRUN"
@@ -288,8 +288,8 @@ def test_small_numbers_are_numbers_to_every_yaml_reader() -> None:
 
 
 def export(folder: Path) -> str:
-    names = {"bounds": None, "framework": None, "epsilon_name": "eps", "learning_rate_name": "lr"}
-    return export_bounds(ExperimentFolder(folder), "json", "grid", **names)[1]
+    run = ExperimentFolder(folder)
+    return export_bounds(run, "json", "grid", bounds=None, framework=None, names=("eps", "lr"))[1]
 
 
 def test_a_run_is_exported_at_any_time_after_its_probe_and_refused_without_bounds(tmp_path: Path) -> None:

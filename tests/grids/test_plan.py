@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from itertools import product
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -39,16 +40,13 @@ def test_grids_share_trials() -> None:
     assert belongs[1e-8] == ("conventional",)
 
 
-def test_a_trial_has_the_same_id_whichever_grid_asks() -> None:
-    alone = {trial.id for trial in planned("narrowed").trials}
-    assert alone - {trial.id for trial in planned(*BOTH).trials} == set(), "1e-8 is in the conventional grid"
-
-
-def test_a_trial_carries_its_identity() -> None:
-    for trial in planned("narrowed").trials:
+def test_a_trial_carries_its_identity_and_has_the_same_id_whichever_grid_asks() -> None:
+    alone = planned("narrowed").trials
+    for trial in alone:
         expected = trial_identity(identity(spec()), "abc", trial.learning_rate, trial.epsilon, trial.seed)
         assert trial.identity == expected
         assert trial.id == trial_id(expected)
+    assert {trial.id for trial in alone} < {trial.id for trial in planned(*BOTH).trials}, "1e-8 is in the conventional"
 
 
 def test_useful_trials_come_first() -> None:
@@ -69,23 +67,21 @@ def test_an_added_rate_belongs_to_every_grid_that_holds_its_epsilon_and_follows_
     assert (1e-8, 0.1, ("conventional",)) in found
 
 
-def test_the_default_is_a_grid_of_its_own_beside_the_narrowed_one() -> None:
-    only = planned("narrowed")
-    assert only.epsilons == {"narrowed": (1e-7, 1e-6, 1e-5), "default": (1e-8,)}
-    assert len(only.trials) == 2 * 4 * 2
-    assert {trial.epsilon for trial in only.trials if trial.grids == ("default",)} == {1e-8}
-
-
-def test_a_default_inside_the_narrowed_grid_costs_nothing_more() -> None:
-    only = planned("narrowed", asked=spec("sweep.default_epsilon=1e-6"))
-    assert len(only.trials) == 2 * 3 * 2
-    assert {trial.grids for trial in only.trials if trial.epsilon == 1e-6} == {("narrowed", "default")}
-
-
-def test_a_default_between_the_decades_of_the_conventional_grid() -> None:
-    both = planned(*BOTH, asked=spec("sweep.default_epsilon=3e-8"))
-    assert both.epsilons["default"] == (3e-8,)
-    assert len(both.trials) == 2 * 14 * 2
+@pytest.mark.parametrize(
+    ("names", "default", "count", "of_default"),
+    [
+        (("narrowed",), 1e-8, 4, ("default",)),  # a grid of its own beside the narrowed one
+        (("narrowed",), 1e-6, 3, ("narrowed", "default")),  # inside it, it costs nothing more
+        (BOTH, 3e-8, 14, ("default",)),  # between the decades of the conventional one
+    ],
+)
+def test_the_default_is_trained_with_every_grid(
+    names: tuple[str, ...], default: float, count: int, of_default: tuple[str, ...]
+) -> None:
+    found = planned(*names, asked=spec(f"sweep.default_epsilon={default}"))
+    assert found.epsilons["narrowed"] == (1e-7, 1e-6, 1e-5) and found.epsilons["default"] == (default,)
+    assert len(found.trials) == 2 * count * 2
+    assert {trial.grids for trial in found.trials if trial.epsilon == default} == {of_default}
 
 
 def test_a_list_takes_the_place_of_the_narrowed_grid() -> None:
@@ -103,10 +99,8 @@ def test_an_optimizer_without_epsilon_is_the_reference() -> None:
 
 
 def test_an_extended_sweep_keeps_the_trials_it_had() -> None:
-    small, large = (
-        planned(*BOTH),
-        planned(*BOTH, asked=spec("sweep.seeds=[5, 3, 9]", "sweep.learning_rates=[1e-3, 1e-2, 1]")),
-    )
+    small = planned(*BOTH)
+    large = planned(*BOTH, asked=spec("sweep.seeds=[5, 3, 9]", "sweep.learning_rates=[1e-3, 1e-2, 1]"))
     assert {trial.id for trial in small.trials} < {trial.id for trial in large.trials}
     assert len(large.trials) == 3 * 13 * 3
 

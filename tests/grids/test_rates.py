@@ -95,12 +95,9 @@ def test_rates_that_rounding_makes_equal_are_told() -> None:
     assert len(planned(None, "sweep.learning_rates=[0.02001, 0.02002]")) == 26
 
 
-def test_without_a_measured_layer_there_is_no_median() -> None:
-    with pytest.raises(NoBoundsError, match="no layer was measured"):
-        EffectiveRates.of(bounds_between(1e-7, 1e-5), Placement.outside())
-
-
-def test_a_layer_that_is_all_zero_has_no_say() -> None:
+def test_only_measured_layers_have_a_say_in_the_median() -> None:
     dead = layer("dead", (30, 30), -3, zero_share=1.0)
     with_dead = estimate_bounds([*two_layers(), dead], Placement.outside())
     assert EffectiveRates.of(with_dead, Placement.outside()) == EffectiveRates.of(BOUNDS, Placement.outside())
+    with pytest.raises(NoBoundsError, match="no layer was measured"):
+        EffectiveRates.of(bounds_between(1e-7, 1e-5), Placement.outside())

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from epsgrid.spec.model import Frozen, ModelOptions, OptimizerOptions, TaskOptions
+from epsgrid.spec.options import Frozen, ModelOptions, OptimizerOptions, TaskOptions
 
 
 class BlobsOptions(TaskOptions):

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from epsgrid.stages.experiment import Asked, resolve
+from epsgrid.stages.running import HowToRun
 from epsgrid.stages.sweep import sweep
 
 SPEC = """\
@@ -33,7 +34,7 @@ class StopAtOnce:
 
 def train(asked, grid="conventional", stop=None):
     """Sweep grids or a plan inline, without showing anything."""
-    return sweep(asked, grid, workers=1, fail_fast=False, notify=lambda event: None, stop=stop or NeverStop())
+    return sweep(asked, grid, HowToRun(1, lambda event: None, stop or NeverStop()))
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ from epsgrid.spec.trial import Trial, identity, trial_identity
 from epsgrid.stages.deciding import Further, Preview, preview, sweep_further
 from epsgrid.stages.experiment import prepare_data
 from epsgrid.stages.plans import plan_again
+from epsgrid.stages.running import HowToRun
 from epsgrid.stages.status import status
 from epsgrid.stages.sweep import plan_sweep
 from epsgrid.store.atomic import read_json
@@ -78,13 +79,11 @@ def further(monkeypatch):
                 notify(JobStarted(job))
                 result(trial, outcome or "diverged", metric=("accuracy", "max", "%")).write(folder.result_json)
                 trained.append(trial)
-                stop.requested.left -= 1
+                stop.how.stop.left -= 1
                 notify(JobEnded(job, 0))
 
         monkeypatch.setattr("epsgrid.executors.inline.run", execute)
-        options = {"workers": 1, "fail_fast": False, "notify": lambda event: None, "say": said.append, "stop": stop}
-        ended = sweep_further(asked, grid, what, **options)
-        return ended, said
+        return sweep_further(asked, grid, what, HowToRun(1, lambda event: None, stop, say=said.append)), said
 
     run.trained = trained
     return run
@@ -152,7 +151,7 @@ def test_a_sweep_that_is_stopped_goes_on_to_the_same_answer(asking, further, tri
     once = [trial.id for trial in further.trained]
     further.trained.clear()
     stopped, _ = further(broken, score=score, trials=trials)
-    assert (stopped.summary.complete, stopped.answers, stopped.why) == (False, None, "")
+    assert (stopped.complete, stopped.answers, stopped.why) == (False, None, "")
     seen = evidence(load_experiment(broken.folder))
     ended, _ = further(broken, score=score)
     assert [trial.id for trial in further.trained] == once, "nothing else, nothing twice"

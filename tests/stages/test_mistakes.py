@@ -1,6 +1,7 @@
 """What the first step of a training shows is told once, before any trial is trained."""
 
 from multiprocessing import forkserver
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -9,9 +10,10 @@ from epsgrid import worker
 from epsgrid.errors import ExecutionError, NoBoundsError, SpecError
 from epsgrid.executors import JobEnded, JobStarted, call_work, local
 from epsgrid.stages import probe as probe_stage
+from epsgrid.stages.running import HowToRun
 from epsgrid.stages.sweep import sweep
 from epsgrid.store.records import TrialFailure
-from tests.stages.conftest import NeverStop
+from tests.stages.conftest import NeverStop, train
 from tests.user_code import NET, UserCode, user_code
 
 __all__ = ["user_code"]
@@ -36,7 +38,7 @@ def both(asked):
     """Return how a sweep and a probe refuse an experiment, after checking that the sweep trains nothing."""
     events = []
     with pytest.raises(SpecError) as swept:
-        sweep(asked, "default", workers=1, fail_fast=False, notify=events.append, stop=NeverStop())
+        sweep(asked, "default", HowToRun(1, events.append, NeverStop()))
     assert not any(getattr(event, "state", None) for event in events), "no trial has begun"
     assert not [trial for trial in asked.folder.trials() if trial.failure_json.exists()]
     with pytest.raises(SpecError) as probed:
@@ -151,13 +153,10 @@ def test_a_class_of_the_users_that_does_not_fit_the_task(asking, user_code: User
 
 
 def test_what_the_first_trial_refuses_is_not_tried_again_nor_in_others(asked, monkeypatch):
-    def refuse(*_, **__):
-        raise SpecError("found later than in the first step")
-
-    monkeypatch.setattr("epsgrid.worker.run_trial", refuse)
+    monkeypatch.setattr("epsgrid.worker.run_trial", Mock(side_effect=SpecError("found later than in the first step")))
     asked = asked.with_sweep(seeds=(0, 1, 2))
     with pytest.raises(SpecError, match="found later than in the first step"):
-        sweep(asked, "default", workers=1, fail_fast=False, notify=lambda event: None, stop=NeverStop())
+        train(asked, "default")
     failures = [TrialFailure.read(each.failure_json) for each in asked.folder.trials() if each.failure_json.exists()]
     assert [(failure.error, failure.attempts) for failure in failures] == [
         ("SpecError: found later than in the first step", 1)
@@ -165,12 +164,9 @@ def test_what_the_first_trial_refuses_is_not_tried_again_nor_in_others(asked, mo
 
 
 def test_a_trial_that_has_no_memory_alone_is_refused_with_what_to_do(asked, monkeypatch):
-    def fail(*_, **__):
-        raise MemoryError
-
-    monkeypatch.setattr("epsgrid.worker.rehearse", fail)
+    monkeypatch.setattr("epsgrid.worker.rehearse", Mock(side_effect=MemoryError))
     with pytest.raises(SpecError, match=r"on this processor .*: a trial alone runs out of memory .*than 256, training"):
-        sweep(asked, "default", workers=1, fail_fast=False, notify=lambda event: None, stop=NeverStop())
+        train(asked, "default")
 
 
 @pytest.mark.parametrize(
@@ -191,7 +187,7 @@ def test_a_process_that_dies_in_its_first_step_is_told(asking, user_code: UserCo
         import os
         from torch import nn
         from types import SimpleNamespace
-        from epsgrid.spec.model import ModelOptions
+        from epsgrid.spec.options import ModelOptions
 
         class Net(nn.Linear):
             def forward(self, images):
@@ -204,7 +200,7 @@ def test_a_process_that_dies_in_its_first_step_is_told(asking, user_code: UserCo
     forkserver._forkserver._stop()  # so that the one for this test finds the module
     asked = asking("model=user_net:net", "execution.executor=local")
     with pytest.raises(SpecError, match=words):
-        sweep(asked, "default", workers=1, fail_fast=False, notify=lambda event: None, stop=NeverStop())
+        train(asked, "default")
     assert not [trial for trial in asked.folder.trials() if trial.failure_json.exists()]
     forkserver._forkserver._stop()
 
@@ -255,7 +251,7 @@ def test_a_task_that_cannot_score_is_refused_before_training(asking, user_code: 
     user_code.write("user_scoring.py", SCORING.replace("SCORE", line))
     asked = asking("task=user_scoring:task")
     with pytest.raises(SpecError, match=words):
-        sweep(asked, "default", workers=1, fail_fast=False, notify=lambda event: None, stop=NeverStop())
+        train(asked, "default")
     assert not [trial for trial in asked.folder.trials() if trial.failure_json.exists()]
 
 
@@ -264,8 +260,7 @@ def test_a_task_that_cannot_score_is_refused_before_training(asking, user_code: 
 )
 def test_a_task_that_scores_with_tensors_is_trained(asking, user_code: UserCode, line):
     user_code.write("user_scoring.py", "import torch\n" + SCORING.replace("SCORE", line))
-    run = {"workers": 1, "fail_fast": False, "notify": lambda event: None, "stop": NeverStop()}
-    assert sweep(asking("task=user_scoring:task"), "default", **run).counts == {"done": 1}
+    assert train(asking("task=user_scoring:task"), "default").counts == {"done": 1}
 
 
 def test_what_nobody_expected_in_the_first_step_is_told_with_its_trace_in_a_log(asked, monkeypatch):
@@ -277,7 +272,7 @@ def test_what_nobody_expected_in_the_first_step_is_told_with_its_trace_in_a_log(
         SpecError,
         match=r"on this processor .*: the first .* the scoring after it, fails: RuntimeError: no kernel for this;",
     ):
-        sweep(asked, "default", workers=1, fail_fast=False, notify=lambda event: None, stop=NeverStop())
+        train(asked, "default")
     (trial,) = asked.folder.trials()
     assert "in fail" in trial.log.read_text()
 
@@ -292,7 +287,7 @@ def test_a_local_sweep_tells_it_in_a_process_of_its_own(asking):
     events = []
     asked = asking("model=lstm", "execution.executor=local")
     with pytest.raises(SpecError, match="model lstm reads text"):
-        sweep(asked, "default", workers=1, fail_fast=False, notify=events.append, stop=NeverStop())
+        sweep(asked, "default", HowToRun(1, events.append, NeverStop()))
     assert len(events) == 1
 
 
@@ -319,7 +314,7 @@ def on_a_cluster(asking, monkeypatch, *overrides):
     asked = asking("sweep.seeds=[0,1,2]", *overrides)
 
     def swept():
-        return sweep(asked, "default", workers=1, fail_fast=False, notify=lambda event: None, stop=NeverStop())
+        return train(asked, "default")
 
     return swept, cluster
 
@@ -397,7 +392,7 @@ def test_no_more_trials_run_at_once_than_memory_has_room_for_unless_asked_for(
     monkeypatch.setattr("epsgrid.executors.local.answer", lambda work, job, stop: ("", 3 * gib, 8 * gib))
     monkeypatch.setattr("epsgrid.stages.running._slots_of", lambda spec, workers: workers or 4)
     asked = asking("execution.executor=local")
-    sweep(asked, "default", workers=workers, fail_fast=False, notify=lambda event: None, stop=NeverStop())
+    sweep(asked, "default", HowToRun(workers, lambda event: None, NeverStop()))
     assert cluster.slots == slots
     so = "2 run at once, not 4" if workers is None else "5 at once may not fit"
     assert capsys.readouterr().err == (
@@ -410,7 +405,7 @@ def test_the_memory_that_a_trial_takes_is_that_of_its_tensors(asking, monkeypatc
     answers, real = [], local.answer
     monkeypatch.setattr(local, "answer", lambda *given: answers.append(real(*given)) or answers[-1])
     asked = asking("execution.executor=local", "model={name: mlp, hidden: [3000, 3000]}")
-    sweep(asked, "default", workers=1, fail_fast=False, notify=lambda event: None, stop=NeverStop())
+    train(asked, "default")
     ((why, size, memory),) = answers
     weights = 4 * (64 * 3000 + 3000 * 3000 + 3000 * 10)
     assert why == ""

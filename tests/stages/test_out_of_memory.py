@@ -7,7 +7,7 @@ import pytest
 from epsgrid.executors import Job, JobEnded, JobStarted, JobStatus, call_work
 from epsgrid.spec.model import Execution
 from epsgrid.stages.experiment import resolve
-from epsgrid.stages.running import TrialEvent, _out_of_memory_message
+from epsgrid.stages.running import HowToRun, TrialEvent, _out_of_memory_message
 from epsgrid.stages.sweep import plan_sweep, sweep
 from epsgrid.store.records import TrialFailure
 from tests.executors.fake_gpus import install
@@ -48,7 +48,7 @@ class Cramped:
 def _run(asked, monkeypatch, status, **options):
     events, place = [], Cramped(asked.folder, status, **options)
     monkeypatch.setattr("epsgrid.executors.load", lambda name: place)
-    summary = sweep(asked, "default", workers=4, fail_fast=False, notify=events.append, stop=NeverStop())
+    summary = sweep(asked, "default", HowToRun(4, events.append, NeverStop()))
     return summary, [event for event in events if isinstance(event, TrialEvent) and event.state != "running"], place
 
 

@@ -164,6 +164,16 @@ def test_what_is_no_score_is_told(asking, function, said):
     assert said in str(raised.value)
 
 
+def test_a_command_s_wrong_key_stops_the_sweep_at_the_first_trial(asking, user_code, tmp_path):
+    (tmp_path / "loss.py").write_text("import sys\nopen(sys.argv[1] + '/out.json', 'w').write('{\"los\": 1}')")
+    score = "{file: out.json, key: loss, direction: min}"
+    asked = asking(f"task={{name: command, run: 'python loss.py {{folder}} {{epsilon}}', score: {score}}}")
+    for _ in range(2):  # the same command again says the same again
+        with pytest.raises(SpecError, match="has no 'loss': it has los; correct"):
+            train(asked, "narrowed")
+        assert len([*asked.folder.trials_dir.glob("*/work/out.json")]) == 1
+
+
 def test_a_sweep_stops_where_its_first_trainings_fail_alike(asking):
     summary = train(asking("task.target=user_train:failing"), "narrowed")
     assert summary.counts == {"failed": 3, "pending": 15}

@@ -199,9 +199,7 @@ def test_trials_train_at_their_own_batch_size_and_are_found_again(asking):
 
 def test_trials_that_are_compared_as_a_whole_are_not_pruned(asking, monkeypatch):
     seen = []
-    monkeypatch.setattr(
-        sweep_stage, "train_planned", lambda asked, plan, **options: seen.append(asked.spec.sweep.prune)
-    )
+    monkeypatch.setattr(sweep_stage, "train_planned", lambda asked, plan, how: seen.append(asked.spec.sweep.prune))
     asked = asking("sweep.prune={}")
     assert asked.spec.sweep.prune is not None
     planned = plan_batches(asked, (512,), ("sqrt",), **AT)

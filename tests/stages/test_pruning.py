@@ -17,7 +17,7 @@ from epsgrid.stages.pruning import Watch, _Judge
 from epsgrid.stages.status import status
 from epsgrid.stages.sweep import plan_sweep
 from epsgrid.store.paths import ExperimentFolder
-from epsgrid.store.pruning import ask, is_asked, note_pruned, read_pruning, unprune
+from epsgrid.store.pruning import Pruning, ask, is_asked, note_pruned, unprune
 from epsgrid.store.records import EpochRecord, Scores, TrialResult, append_epoch, read_epochs
 from epsgrid.store.state import trial_state
 from tests.report.simulate import compare
@@ -115,20 +115,19 @@ def test_the_watch_asks_the_running_trial_that_falls_behind(tmp_path, direction)
     write_epochs(folder, "old", CURVES["t0"], None)
     ask(folder.trial("spared"), 1, 8, "slow")
     unprune(folder.trial("spared"))
-    watch = Watch(folder, Prune(method="median", startup_trials=1), 8)
-    watch.learn({"best": "done", "absent": "pending"})
+    watch = Watch(folder, Prune(method="median", startup_trials=1), 8, {"best": "done", "absent": "pending"})
     for trial in ("behind", "spared", "without-epochs", "at-its-end", "old"):
         watch.start(trial)
     assert watch.look() == ["behind"]
     assert watch.look() == [], "it was asked"
-    found = read_pruning(folder.trial("behind"))
+    found = Pruning.find(folder.trial("behind").prune_json)
     assert (found.state, found.judged_epoch, found.epochs) == ("asked", 1, 8)
     assert found.why == "worse than the median of the finished trials after epoch 1"
 
 
 def test_what_goes_wrong_is_told_once_and_ends_nothing(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(module, "_LOOK_S", 0.001)
-    watch = Watch(ExperimentFolder(tmp_path), Prune(), 8)
+    watch = Watch(ExperimentFolder(tmp_path), Prune(), 8, {})
     calls = []
 
     def look():
@@ -167,7 +166,7 @@ def test_a_pruned_trial_is_no_finished_one_and_goes_on_bit_for_bit(spec_path, tm
     )
     summary = train(asked, grid="default")
     assert (summary.counts, summary.complete, summary.trained) == ({"done": 1, "pruned": 1}, True, 1)
-    assert read_pruning(folder).label == "pruned after epoch 2 of 6: slow"
+    assert Pruning.find(folder.prune_json).label == "pruned after epoch 2 of 6: slow"
     assert len(read_epochs(folder.metrics_jsonl)) == 2 and not folder.result_json.exists()
     assert without_times(asked.folder, first) == without_times(whole.folder, first)
     assert (status(asked.folder).states["pruned"], status(asked.folder).missing) == (1, 0)
@@ -200,6 +199,6 @@ def test_a_sweep_prunes_by_itself_and_one_that_does_not_trains_what_was_pruned_t
     summary = train(asked, grid="default")
     assert summary.counts == {"done": 1, "pruned": 1}
     pruned = next(trial for trial, state in summary.states.items() if state == "pruned")
-    assert read_pruning(asked.folder.trial(pruned)).epochs_trained < 40
+    assert Pruning.find(asked.folder.trial(pruned).prune_json).epochs_trained < 40
     assert train(resolve(spec_path, None, options[:-1], tmp_path / "runs"), grid="default").counts == {"done": 2}
-    assert read_pruning(asked.folder.trial(pruned)).state == "spared"
+    assert Pruning.find(asked.folder.trial(pruned).prune_json).state == "spared"

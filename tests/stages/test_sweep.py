@@ -10,7 +10,7 @@ from epsgrid.numerics.precision import underflow_warning
 from epsgrid.report.text.render import cells_table, tables
 from epsgrid.selection.load import load_experiment
 from epsgrid.stages import probe as probe_stage
-from epsgrid.stages.running import SweepPlan
+from epsgrid.stages.running import HowToRun, SweepPlan
 from epsgrid.stages.sweep import plan_sweep, sweep
 from epsgrid.store.lease import Lease
 from epsgrid.store.records import GridRecord
@@ -20,7 +20,7 @@ from tests.stages.conftest import NeverStop
 
 def run(asked, grid="conventional", stop=None, fail_fast=False):
     events = []
-    summary = sweep(asked, grid, workers=1, fail_fast=fail_fast, notify=events.append, stop=stop or NeverStop())
+    summary = sweep(asked, grid, HowToRun(1, events.append, stop or NeverStop(), fail_fast=fail_fast))
     return summary, events
 
 

@@ -11,6 +11,7 @@ from epsgrid.selection.load import load_experiment
 from epsgrid.stages import experiment
 from epsgrid.stages import probe as probe_stage
 from epsgrid.stages.plans import plan_again
+from epsgrid.stages.running import HowToRun
 from epsgrid.stages.status import status
 from epsgrid.stages.sweep import plan_sweep, sweep
 from epsgrid.store.records import ConfirmRecord, GridRecord
@@ -94,7 +95,7 @@ def test_an_edit_while_a_sweep_runs_stores_nothing_under_the_planned_id(asking, 
             if len(started) == 2:
                 user_code.write("user_blocks.py", TANH)
 
-    summary = sweep(asked, "default", workers=1, fail_fast=False, notify=notify, stop=NeverStop())
+    summary = sweep(asked, "default", HowToRun(1, notify, NeverStop()))
     assert summary.counts == {"done": 1, "failed": 2}
     assert len(started) == 3, "none is tried again"
     for failure in summary.failures:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -148,10 +149,7 @@ def test_a_claim_that_is_not_written_yet_is_given_time(folder: Path, content: by
 
 
 def test_a_process_of_another_user_is_alive(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def forbid(*_: object) -> None:
-        raise PermissionError
-
-    monkeypatch.setattr(lease_module.os, "kill", forbid)
+    monkeypatch.setattr(lease_module.os, "kill", Mock(side_effect=PermissionError))
     _put_claim(folder)
     assert Lease.take(folder) is None
 
@@ -159,12 +157,9 @@ def test_a_process_of_another_user_is_alive(folder: Path, monkeypatch: pytest.Mo
 def test_without_proc_the_name_of_the_host_and_the_heartbeat_decide(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def missing(*_: object, **__: object) -> str:
-        raise FileNotFoundError
-
     lease_module._machine.cache_clear()
     with monkeypatch.context() as patch:
-        patch.setattr(lease_module.Path, "read_text", missing)
+        patch.setattr(lease_module.Path, "read_text", Mock(side_effect=FileNotFoundError))
         lease = _take(folder)
         assert lease_module._machine() == lease_module.platform.node()
         assert Lease.take(folder) is None
@@ -182,11 +177,8 @@ def test_clocks_that_differ_between_hosts_do_not_matter(folder: Path, monkeypatc
 
 
 def test_where_nothing_may_be_written_our_own_clock_must_do(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def read_only(*_: object, **__: object) -> None:
-        raise PermissionError
-
     _put_claim(folder, machine="elsewhere")
-    monkeypatch.setattr(lease_module.Path, "touch", read_only)
+    monkeypatch.setattr(lease_module.Path, "touch", Mock(side_effect=PermissionError))
     assert is_held(folder)
     os.utime(folder / "1.json", (0, 0))
     assert not is_held(folder)
@@ -216,12 +208,9 @@ def test_a_holder_finds_out_that_another_took_over_and_keeps_its_hands_off(folde
 
 
 def test_a_disk_that_does_not_answer_is_no_loss(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: object) -> None:
-        raise OSError(5, "Input/output error")
-
     lease = _take(folder)
     with monkeypatch.context() as patch:
-        patch.setattr(lease_module.os, "listdir", fail)
+        patch.setattr(lease_module.os, "listdir", Mock(side_effect=OSError(5, "Input/output error")))
         assert not lease.lost(max_age_s=0)
     lease.release()
 

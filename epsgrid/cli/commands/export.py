@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import math
 import sys
 from typing import Annotated
 
 import typer
 
 from epsgrid.cli.console import hint, note
-from epsgrid.cli.options import RUNS, OutOption, QuietOption, RunArgument, RunsOption
-from epsgrid.errors import SpecError
+from epsgrid.cli.options import RUNS, OutOption, QuietOption, RunArgument, RunsOption, positive
 from epsgrid.exporters._space import Kind
 from epsgrid.numerics.bounds import BoundsChoice
 from epsgrid.numerics.groups import GroupsBy
-from epsgrid.numerics.precision import power
 from epsgrid.selection.load import code_changes, code_now, read_experiment
 from epsgrid.stages import export as stage
 from epsgrid.stages.experiment import find_run
@@ -63,8 +60,7 @@ def export_bounds(
         bounds=bounds,
         predicted=predicted,
         framework=framework,
-        epsilon_name=epsilon_name,
-        learning_rate_name=lr_name,
+        names=(epsilon_name, lr_name),
     )
     sys.stdout.write(text)
     for sentence in code_changes(folder, code_now(folder, read_experiment(folder))):
@@ -82,7 +78,11 @@ def export_groups(
     predicted: _PredictedOption = False,
     epsilon: Annotated[
         float | None,
-        typer.Option(metavar="EPS", help="The ε that all layers have now.  [default: the spec's default_epsilon]"),
+        typer.Option(
+            metavar="EPS",
+            callback=positive,
+            help="The ε that all layers have now.  [default: the spec's default_epsilon]",
+        ),
     ] = None,
     out: OutOption = None,
     runs: RunsOption = RUNS,
@@ -92,8 +92,6 @@ def export_groups(
 
     Each group gets the largest ε, a power of ten, that does not shorten its steps; comments say what that changes.
     """
-    if epsilon is not None and not 0 < epsilon < math.inf:
-        raise SpecError(f"--epsilon: expected a positive finite number, got {power(epsilon)}")
     _, text = stage.export_groups(find_run(run or out, runs), by, epsilon, predicted=predicted)
     sys.stdout.write(text)
     if not quiet:

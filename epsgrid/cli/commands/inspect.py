@@ -19,11 +19,11 @@ from epsgrid.errors import ExitCode
 from epsgrid.numerics.damping import Damping, pooled
 from epsgrid.numerics.series import Series
 from epsgrid.report.figures.over_time import dampings_of, drift, with_histograms
-from epsgrid.selection.formatting import percent, power
+from epsgrid.selection.formatting import percent, power, setting
 from epsgrid.spec.trial import model_label
 from epsgrid.stages import inspect as stage
 from epsgrid.stages.experiment import find_run
-from epsgrid.stages.inspect import Inspected, setting
+from epsgrid.stages.inspect import Inspected
 
 _TRIALS_SHOWN = 8
 

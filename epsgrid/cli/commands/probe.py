@@ -75,22 +75,12 @@ def probe(
             help="Probe with N seeds, to see how far the bounds depend on them.  [spec: probe.seeds, 1]",
         ),
     ] = None,
-    update_weights: Annotated[
-        bool, typer.Option("--update-weights", help="Let the weights move, at --learning-rate.  [spec: frozen]")
-    ] = False,
-    learning_rate: Annotated[
-        float | None, typer.Option(metavar="LR", help="Rate at which weights move with --update-weights.")
-    ] = None,
     compare_weights: Annotated[
         float | None,
         typer.Option(
             metavar="LR",
             help="Probe once more with weights that move at this rate, and say whether the bounds are the same.",
         ),
-    ] = None,
-    every: Annotated[
-        int | None,
-        typer.Option(metavar="N", min=1, help="Keep the histograms of every N-th step.  [spec: probe.every]"),
     ] = None,
     batch_sizes: Annotated[
         str | None,
@@ -133,23 +123,19 @@ def probe(
 
     The optimizer runs over one epoch with the weights frozen, as published; the order statistics at 2 % and 98 % of √v̂
     in each layer give the bounds. The result is stored as bounds.json, which `sweep` reads and `report` cites. Options
-    that change how it is measured override the spec and -o.
+    that change how it is measured override the spec and -o, which sets the rest: -o probe.update_weights=true.
     """
     given = {
         "epochs": epochs,
         "batches": batches,
         "seeds": seeds,
-        "update_weights": update_weights or None,
-        "learning_rate": learning_rate,
         "compare_weights": compare_weights,
-        "every": every,
         "batch_sizes": [] if vary else None if batch_sizes is None else list(parse_sizes(batch_sizes)),
         "vary": _varied(vary) if vary else "{}" if batch_sizes else None,
     }
     if vary and batch_sizes:
         raise SpecError(f"--batch-sizes is short for --vary {BATCH_SIZE}=...; give one of them")
-    texts = {name: "true" if value is True else value for name, value in given.items() if value is not None}
-    shortcuts = [f"probe.{name}={text}" for name, text in texts.items()]
+    shortcuts = [f"probe.{name}={value}" for name, value in given.items() if value is not None]
     asked = experiment.resolve(spec, out, [*(override or ()), *shortcuts], runs)
     if force and (kept := experiment.vacate(asked, experiment.prepare_data(asked.spec), force=True)):
         note(f"removed from {asked.folder.root}: {kept}")

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from epsgrid.cli.console import hint, print_json
-from epsgrid.cli.options import JsonOption, OverrideOption, SpecArgument
+from epsgrid.cli.options import HalfLifeOption, JsonOption, OverrideOption, SpecArgument
 from epsgrid.errors import SpecError
 from epsgrid.numerics.scaling import Rule
 from epsgrid.spec.loading import load_spec
@@ -23,9 +23,7 @@ def scale(
         Rule,
         typer.Option(help="The square-root rule, the same without ε, the linear rule of SGD, or only the batch size."),
     ] = "sqrt",
-    half_life: Annotated[
-        bool, typer.Option("--half-life", help="Scale decays as β^κ, which has no largest κ, and not as 1 − κ·(1 − β).")
-    ] = False,
+    half_life: HalfLifeOption = False,
     override: OverrideOption = None,
     json: JsonOption = False,
 ) -> None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 
@@ -12,6 +11,7 @@ from epsgrid.cli.console import hint, note, print_json
 from epsgrid.cli.console import out as results
 from epsgrid.cli.options import (
     RUNS,
+    HalfLifeOption,
     JsonOption,
     OptionalSpecArgument,
     OutOption,
@@ -19,8 +19,9 @@ from epsgrid.cli.options import (
     QuietOption,
     RunsOption,
     WorkersOption,
+    positive,
 )
-from epsgrid.cli.progress import Stop, plan_lines, sweep_shown
+from epsgrid.cli.progress import plan_lines, sweep_with_progress
 from epsgrid.cli.tables import show, table
 from epsgrid.errors import ExitCode, SpecError
 from epsgrid.selection.answers import NOT_ASKED
@@ -37,13 +38,6 @@ def sweep(
     spec: OptionalSpecArgument = None,
     grid: Annotated[
         GridChoice | None, typer.Option(help="Which ε values to train.  [default: the spec's sweep.grid]")
-    ] = None,
-    lr_mode: Annotated[
-        Literal["fixed", "effective"] | None,
-        typer.Option(
-            help="fixed: train with the grid's learning rates. effective: with those that keep the step where ε is "
-            "large.  [default: the spec's sweep.lr_mode]"
-        ),
     ] = None,
     workers: WorkersOption = None,
     address: Annotated[
@@ -80,6 +74,7 @@ def sweep(
         float | None,
         typer.Option(
             metavar="LR",
+            callback=positive,
             help="With --batch-sizes: learning rate of the setting.  [default: the best of the narrowed grid]",
         ),
     ] = None,
@@ -87,13 +82,11 @@ def sweep(
         float | None,
         typer.Option(
             metavar="EPS",
+            callback=positive,
             help="With --batch-sizes: ε of the setting.  [default: that of the best of the narrowed grid]",
         ),
     ] = None,
-    half_life: Annotated[
-        bool,
-        typer.Option("--half-life", help="With --batch-sizes: scale decays as β^κ, which has no largest batch size."),
-    ] = False,
+    half_life: HalfLifeOption = False,
     extend_rates: Annotated[
         bool,
         typer.Option(
@@ -131,13 +124,13 @@ def sweep(
     further = Further(extend_rates, until_decided, max_seeds)
     options = {"rules": rules, "learning_rate": learning_rate, "epsilon": epsilon, "half_life": half_life}
     _check_together(grid, batch_sizes, further, **options)
-    flags = [f"sweep.lr_mode={lr_mode}"] if lr_mode else []
+    flags = []
     if address is not None:
         if not re.fullmatch(r"(\[[\w:.]+\]|[^\s:/\[\]]+):\d{1,5}", address):
             raise SpecError(
                 f"--address: expected HOST:PORT of a Ray cluster's head, such as 10.0.0.1:6379, got {address!r}"
             )
-        flags += ["execution.executor=ray", f"execution.ray.address='{address}'"]
+        flags = ["execution.executor=ray", f"execution.ray.address='{address}'"]
     asked = experiment.resolve(spec, out, [*(override or ()), *flags], runs)
     if force and (kept := experiment.vacate(asked, experiment.prepare_data(asked.spec), force=True, dry_run=dry_run)):
         note(f"{'would be removed' if dry_run else 'removed'} from {asked.folder.root}: {kept}")
@@ -154,7 +147,7 @@ def sweep(
 
 
 def _check_together(grid: GridChoice | None, batch_sizes: str | None, further: Further, **only_batches: Any) -> None:
-    """Refuse options that do not go together, or that are no numbers; `only_batches` are used with --batch-sizes."""
+    """Refuse options that do not go together; `only_batches` are used with --batch-sizes."""
     of_grids = {"--grid": grid, "--extend-rates": further.extend_rates, "--until-decided": further.until_decided}
     for name, value in of_grids.items():
         if batch_sizes is not None and value:
@@ -166,10 +159,6 @@ def _check_together(grid: GridChoice | None, batch_sizes: str | None, further: F
     given = [f"--{name.replace('_', '-')}" for name, value in only_batches.items() if value not in (None, False)]
     if batch_sizes is None and given:
         raise SpecError(f"{' and '.join(given)}: only used with --batch-sizes; a grid's values come from the spec")
-    for name in ("learning_rate", "epsilon"):
-        value = only_batches[name]
-        if value is not None and not 0 < value < math.inf:
-            raise SpecError(f"--{name.replace('_', '-')}: expected a positive finite number, got {power(value)}")
 
 
 def train(
@@ -183,19 +172,10 @@ def train(
     quiet: bool,
 ) -> ExitCode | None:
     """Sweep with its progress shown, print how it ended, and return the command's exit code."""
-    with Stop(outlives_terminal=asked.spec.execution.executor == "slurm") as stop, sweep_shown(quiet=quiet) as notify:
-        ended = deciding.sweep_further(
-            asked,
-            what,
-            further,
-            workers=workers,
-            fail_fast=fail_fast,
-            notify=notify,
-            say=(lambda sentence: None) if quiet else note,
-            stop=stop,
-        )
-    summary = ended.summary
-    asked_questions = [each for each in ended.answers.answers if each.question in QUESTIONS] if ended.answers else []
+    summary, stopped = sweep_with_progress(asked, what, further, workers=workers, fail_fast=fail_fast, quiet=quiet)
+    asked_questions = (
+        [each for each in summary.answers.answers if each.question in QUESTIONS] if summary.answers else []
+    )
     if json:
         failures = [{"id": each.id, "error": each.error, "log": each.log} for each in summary.failures]
         document = {
@@ -206,7 +186,7 @@ def train(
             "seconds": summary.seconds,
             "failures": failures,
             "answers": {each.question: {"answer": each.answer, "text": each.text} for each in asked_questions},
-            "ended": ended.why,
+            "ended": summary.why,
         }
         print_json(document)
     else:
@@ -218,13 +198,13 @@ def train(
         for each in asked_questions:
             if each.answer != NOT_ASKED or each.question == "default":
                 results().print(each.text, style="bold", markup=False)
-        if ended.why:
-            results().print(ended.why, markup=False)
+        if summary.why:
+            results().print(summary.why, markup=False)
         then = "epsgrid report" if summary.complete else "epsgrid sweep (the same command trains what is missing)"
         hint(f"Next: {then}")
     if summary.complete:
         return ExitCode.OK
-    return stop.exit_code or ExitCode.TRIALS_FAILED
+    return stopped or ExitCode.TRIALS_FAILED
 
 
 def _show_plan(preview: Preview, *, json: bool) -> None:
