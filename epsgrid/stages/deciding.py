@@ -90,6 +90,9 @@ def sweep_further(asked: Asked, what: GridChoice | Planned, further: Further, ho
             return _joined(done)
     stored = load_experiment(asked.folder)
     answers = answer(evidence(stored))
+    if further.extend_rates and _is_any_open(answers) and _rates_beyond(asked, what):  # by fresh seeds another is best
+        last = sweep_further(asked, what, further, how)
+        return _joined([*done, last], answers=last.answers, why=last.why)
     return _joined(done, answers=answers, why=_why(stored, answers, further))
 
 
@@ -224,12 +227,16 @@ def _why(stored: StoredExperiment, answers: Answers, further: Further) -> str:
     if all(each in (NOT_ASKED, NOT_MEASURED) for each in found):
         return "There is nothing to decide."
     fresh = len({cell.seed for cell in counted(stored)})
-    if OPEN not in found:
+    if not _is_any_open(answers):
         return f"Decided with {count(fresh, 'fresh seed')}." if fresh else "Decided with the seeds of the grids."
     if deciding.is_open(answers):
         return f"Not decided with {count(fresh, 'fresh seed')}, all that were planned."
     others = "even beyond the spec's, so set others" if further.extend_rates else "`epsgrid sweep --extend-rates`"
     return f"More seeds would not decide what is open; it takes other learning rates ({others})."
+
+
+def _is_any_open(answers: Answers) -> bool:
+    return any(answers.of(question).answer == OPEN for question in deciding.QUESTIONS)
 
 
 def _joined(done: Sequence[SweepSummary], **more: Any) -> SweepSummary:

@@ -244,6 +244,23 @@ def test_a_best_learning_rate_at_an_edge_needs_no_seeds_but_rates(asking, furthe
         assert {trial.grids for trial in trials} == {("conventional",)}
 
 
+def test_a_rate_that_fresh_seeds_make_the_best_is_followed_as_well(asking, further):
+    """On the seeds of the grids the middle rate is best by a little, on fresh ones the highest."""
+
+    def score(rate, epsilon, seed):
+        gain = {1e-2: 0.03, 0.1: 0.045 if seed >= 10_000 else 0.026}.get(rate, 0.0)
+        return 0.8 + gain + scored(noise=0.008)(rate, epsilon, seed) - scored()(rate, epsilon, seed)
+
+    asked = asking(RATES, SEEDS)
+    ended, said = further(asked, Further(until_decided=True, extend_rates=True), score=score)
+    assert OPEN not in [ended.answers.of(question).answer for question in ("default", "narrowing")]
+    assert ended.why.startswith("Decided with")
+    assert said[0].startswith("Not decided yet") and "The best learning rate is at an edge" in " ".join(said)
+    assert max(each.learning_rate for each in GridRecord.read(asked.folder.grid_json).added_rates) > 0.1
+    trials = [trial.id for trial in further.trained]
+    assert len(trials) == len({*trials}), "nothing is trained again"
+
+
 def test_rates_are_added_four_times_on_one_side_and_no_more(asking, further):
     asked, score = asking("sweep.learning_rates=[1e-2]", SEEDS), scored(peak=1e3)
     seen = preview(asked, "default", Further(extend_rates=True), 1)
