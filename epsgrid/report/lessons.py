@@ -16,7 +16,7 @@ from epsgrid.numerics.statistics import share_interval
 from epsgrid.report.claims import Run, change_of
 from epsgrid.report.rows import Comparison
 from epsgrid.report.table import Table, shortened
-from epsgrid.selection.answers import NARROWED_GRID, NO_COST, NOT_FINISHED, OPEN, WINDOW, RuleRow
+from epsgrid.selection.answers import NARROWED_GRID, NO_COST, NOT_FINISHED, OPEN, WINDOW, EpsilonRow, RuleRow
 from epsgrid.selection.cells import Choice, best, difference
 from epsgrid.selection.formatting import NOTHING, count, gain, power, ranges
 
@@ -125,8 +125,12 @@ def constant_table(runs: Sequence[Run]) -> Table | None:
         if middle is None or not margin or not rows:
             continue
         judged += 1
+        nearest: dict[int, tuple[float, EpsilonRow]] = {}
         for row in rows:
-            place = round(math.log10(magnitudes[row.epsilon] / middle))
+            ratio = math.log10(magnitudes[row.epsilon] / middle)
+            found = (abs(ratio - round(ratio)), row)
+            nearest[round(ratio)] = min(nearest.get(round(ratio), found), found, key=lambda pair: pair[0])
+        for place, (_, row) in nearest.items():
             lost = math.inf if row.loss is None else max(row.loss.mean, 0.0) / margin
             standings.setdefault(place, []).append((row.standing, lost))
     shown = [place for place in sorted(standings) if 2 * len(standings[place]) >= judged]
@@ -134,12 +138,13 @@ def constant_table(runs: Sequence[Run]) -> Table | None:
         return None
     rows_of = []
     for place in shown:
-        found = [standing for standing, _ in standings[place]]
-        good, worse = found.count("as good"), found.count("worse") + found.count("diverged")
+        names = [standing for standing, _ in standings[place]]
+        good, worse = names.count("as good"), names.count("worse") + names.count("diverged")
         losses = [lost for _, lost in standings[place]]
         texts = ["diverged" if math.isinf(lost) else f"{lost:.2f}" for lost in (median(losses), max(losses))]
-        ratio = power(float(f"1e{place}"))
-        rows_of.append((ratio, *map(str, (len(found), good, worse, len(found) - good - worse)), *texts))
+        rows_of.append(
+            (power(float(f"1e{place}")), *map(str, (len(names), good, worse, len(names) - good - worse)), *texts)
+        )
     columns = ("ε / median √v̂", "runs", "as good", "worse", "open", "loses, median", "at worst")
     note = (
         "the ratio in √v̂ units, to the nearest decade; as good, worse: than the best other ε, all ε of a run at once; "
