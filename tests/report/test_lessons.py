@@ -40,6 +40,9 @@ def test_losses_of_a_rule_are_counted_in_margins(tmp_path: Path) -> None:
     assert default.worst == pytest.approx(15, abs=0.1) and default.median == pytest.approx(7.5, abs=0.1)
     assert bounds.failed == ("outside",) and bounds.worst == pytest.approx(12, abs=0.1)
     assert "narrowed grid" not in [row.rule for row in tallies]
+    single, several = table("What rules of thumb lose", tmp_path, "inside", "outside").points
+    assert single.startswith("Of single ε the least is lost by: ") and several.startswith("Of ranges of ε the least")
+    assert "which costs nothing in 1 of 2 runs" in single
 
 
 def test_windows_count_in_part_and_order_is_by_safety(tmp_path: Path) -> None:
