@@ -16,11 +16,9 @@ from epsgrid.numerics.statistics import share_interval
 from epsgrid.report.claims import Run, change_of
 from epsgrid.report.rows import Comparison
 from epsgrid.report.table import Table, shortened
-from epsgrid.selection.answers import NARROWED_GRID, NO_COST, NOT_FINISHED, OPEN, WINDOW, EpsilonRow, RuleRow
+from epsgrid.selection.answers import COSTS, NARROWED_GRID, NO_COST, NOT_FINISHED, OPEN, WINDOW, EpsilonRow
 from epsgrid.selection.cells import Choice, best, difference
 from epsgrid.selection.formatting import NOTHING, count, gain, power, ranges
-
-_COSTS = "costs"
 
 
 @dataclass(frozen=True)
@@ -57,24 +55,20 @@ def rule_tallies(runs: Sequence[Run]) -> tuple[RuleTally, ...]:
             continue
         for row in answers.rules:
             if row.loss.n > 1 and row.name != NARROWED_GRID:  # one of the two bounds, or a list of the user's own
-                found = (_found(row, margin), max(row.loss.mean, 0.0) / margin)
+                found = (row.found(margin), max(row.loss.mean, 0.0) / margin)
                 judged.setdefault(row.name, {}).setdefault(run.name, []).append(found)
     tallies = []
     for rule, by_run in judged.items():
         no_cost, costs, still_open = (
             math.fsum(fmean(own == answer for own, _ in found) for found in by_run.values())
-            for answer in (NO_COST, _COSTS, OPEN)
+            for answer in (NO_COST, COSTS, OPEN)
         )
         losses = {name: fmean(loss for _, loss in found) for name, found in by_run.items()}
         order = sorted(losses, key=lambda name: -losses[name])
-        failed = tuple(name for name in order if any(own == _COSTS for own, _ in by_run[name]))
+        failed = tuple(name for name in order if any(own == COSTS for own, _ in by_run[name]))
         ends = (median(losses.values()), losses[order[0]], order[0])
         tallies.append(RuleTally(rule, len(by_run), no_cost, costs, still_open, *ends, failed))
     return tuple(sorted(tallies, key=lambda row: (-row.no_cost / row.runs, row.worst)))
-
-
-def _found(row: RuleRow, margin: float) -> str:
-    return NO_COST if row.loss.high < margin else _COSTS if row.loss.low > 0 else OPEN
 
 
 def rules_table(tallies: Sequence[RuleTally]) -> Table | None:
@@ -118,16 +112,14 @@ def constant_table(runs: Sequence[Run]) -> Table | None:
     judged = 0
     for run in runs:
         comparison, margin = run.comparison, run.comparison.answers.margin
-        middle, magnitudes = _median(comparison), {row.epsilon: row.magnitude for row in comparison.adaptive}
-        rows = [
-            row for row in comparison.answers.epsilons if row.epsilon in magnitudes and row.standing != NOT_FINISHED
-        ]
-        if middle is None or not margin or not rows:
+        _, ratios = _relative(comparison)
+        rows = [row for row in comparison.answers.epsilons if row.epsilon in ratios and row.standing != NOT_FINISHED]
+        if not margin or not rows:
             continue
         judged += 1
         nearest: dict[int, tuple[float, EpsilonRow]] = {}
         for row in rows:
-            ratio = math.log10(magnitudes[row.epsilon] / middle)
+            ratio = math.log10(ratios[row.epsilon])
             found = (abs(ratio - round(ratio)), row)
             nearest[round(ratio)] = min(nearest.get(round(ratio), found), found, key=lambda pair: pair[0])
         for place, (_, row) in nearest.items():
@@ -153,8 +145,10 @@ def constant_table(runs: Sequence[Run]) -> Table | None:
     return Table("ε relative to the median gradient magnitude", columns, tuple(rows_of), note)
 
 
-def _median(comparison: Comparison) -> float | None:
-    return next((row.magnitude for row in comparison.estimates if row.name == "median"), None)
+def _relative(comparison: Comparison) -> tuple[float | None, dict[float, float]]:
+    """Return the median √v̂, and each ε in √v̂ units over it; None and nothing without a probe."""
+    middle = next((row.magnitude for row in comparison.estimates if row.name == "median"), None)
+    return middle, {row.epsilon: row.magnitude / middle for row in comparison.adaptive} if middle else {}
 
 
 def optima_table(runs: Sequence[Run]) -> Table | None:
@@ -166,8 +160,8 @@ def optima_table(runs: Sequence[Run]) -> Table | None:
         if not found:
             continue
         plausible = [row.epsilon for row in found if row.standing in ("as good", OPEN)]
-        middle, magnitudes = _median(comparison), {row.epsilon: row.magnitude for row in comparison.adaptive}
-        ends = [magnitudes[epsilon] / middle for epsilon in plausible if middle and epsilon in magnitudes]
+        middle, ratios = _relative(comparison)
+        ends = [ratios[epsilon] for epsilon in plausible if epsilon in ratios]
         _, step, _ = change_of(comparison)
         moved = comparison.most_moved
         rows.append(

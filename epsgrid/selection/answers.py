@@ -95,6 +95,10 @@ class RuleRow:
     epsilons: tuple[float, ...]
     loss: Loss
 
+    def found(self, margin: float) -> str:
+        """Return NO_COST where less than the margin is lost, COSTS where something is, OPEN elsewhere."""
+        return NO_COST if self.loss.high < margin else COSTS if self.loss.low > 0 else OPEN
+
 
 @dataclass(frozen=True)
 class Answers:
@@ -379,8 +383,8 @@ def _luck(evidence: Evidence, rules: Sequence[RuleRow]) -> Answer:
         )
     if narrowed.loss.n < 2:
         return Answer("luck", OPEN, "One seed cannot tell a difference from chance.", narrowed.loss)
-    good = sum(row.loss.high < evidence.margin for row in windows)
-    bad = sum(row.loss.low > 0 and row.loss.high >= evidence.margin for row in windows)
+    found = [row.found(evidence.margin) for row in windows]
+    good, bad = found.count(NO_COST), found.count(COSTS)
     text = (
         f"Of {len(windows)} other windows as wide as the narrowed grid, {good} lose less than the margin as well, "
         f"{bad} lose something, and {len(windows) - good - bad} are open."

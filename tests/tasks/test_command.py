@@ -102,29 +102,28 @@ def test_a_python_that_is_not_on_the_path_is_the_one_that_runs_epsgrid(tmp_path,
 
 
 @pytest.mark.parametrize(
-    ("code", "said"),
+    ("error", "code", "said"),
     [
-        ("(folder / 'score.json').write_text('{')", r"score\.json is not JSON"),
-        ("print('one'); print('two', file=sys.stderr); sys.exit(4)", r"ended with status 4: two$"),
-        ("import os; os.kill(os.getpid(), 9)", r"ended with status 137, by signal 9"),
+        (ExecutionError, "(folder / 'score.json').write_text('{')", r"score\.json is not JSON"),
+        (ExecutionError, "print('one'); print('two', file=sys.stderr); sys.exit(4)", r"ended with status 4: two$"),
+        (ExecutionError, "import os; os.kill(os.getpid(), 9)", r"ended with status 137, by signal 9"),
+        # that there is no score is the fault of the spec
+        (SpecError, "", r"wrote no score\.json into \{folder\}, .* \(which is empty\)"),
+        (SpecError, "(folder / 'other.json').write_text('1')", r"there is other\.json\); correct task\.score\.file"),
+        (
+            SpecError,
+            "(folder / 'score.json').write_text('{\"los\": 1}')",
+            r"has no 'loss': it has los; correct task\.score",
+        ),
+        (
+            SpecError,
+            "(folder / 'score.json').write_text('{\"loss\": \"1\"}')",
+            r"json: loss must be a number, got str '1'",
+        ),
     ],
 )
-def test_what_went_wrong_is_told(tmp_path, trial, code, said):
-    with pytest.raises(ExecutionError, match=said):
-        command.train(script(tmp_path, code), trial)
-
-
-@pytest.mark.parametrize(
-    ("code", "said"),
-    [
-        ("", r"wrote no score\.json into \{folder\}, .* \(which is empty\)"),
-        ("(folder / 'other.json').write_text('1')", r"there is other\.json\); correct task\.score\.file"),
-        ("(folder / 'score.json').write_text('{\"los\": 1}')", r"has no 'loss': it has los; correct task\.score"),
-        ("(folder / 'score.json').write_text('{\"loss\": \"1\"}')", r"json: loss must be a number, got str '1'"),
-    ],
-)
-def test_what_is_no_score_is_the_fault_of_the_spec(tmp_path, trial, code, said):
-    with pytest.raises(SpecError, match=said):
+def test_what_went_wrong_is_told(tmp_path, trial, error, code, said):
+    with pytest.raises(error, match=said):
         command.train(script(tmp_path, code), trial)
 
 

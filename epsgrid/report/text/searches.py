@@ -62,9 +62,8 @@ def rules_table(comparison: Comparison) -> Table | None:
 
     def row_of(same: Sequence[RuleRow]) -> tuple[str, ...]:
         row, names = same[0], ", ".join(row.name for row in same).replace(", estimate: ", ", ")
-        found = "no cost" if row.loss.high < margin else "costs" if row.loss.low > 0 else "open"
         ends = amounts([row.loss.low, row.loss.high], metric)
-        return (names, ranges(row.epsilons, trained), amounts([row.loss.mean], metric), ends, found)
+        return (names, ranges(row.epsilons, trained), amounts([row.loss.mean], metric), ends, row.found(margin))
 
     note = f"against the best of all other ε, on test; each bound holds with {100 * comparison.answers.level:.4g} %"
     rows = tuple(map(row_of, same.values()))
