@@ -60,7 +60,7 @@ STUDIES = {
     "gpt-width": Study(GPT, "model.width", (16, 32, 64, 128), (256, 512, 1024), 500),
     "gpt-depth": Study(GPT, "model.layers", (2, 4, 6, 8), (16, 32), 500, also={"model.width": 32}),
     "gpt-batch": Study(GPT, "training.batch_size", (2, 4, 8, 16), (32, 64, 128), 0, batches=400),
-    "resnet-width": Study(RESNET, "model.width", (2, 4, 6, 8), (16, 32, 64), 200, batches=30),
+    "resnet-width": Study(RESNET, "model.width", (2, 4, 6, 8), (16, 32, 64), 500, batches=30),
 }
 
 

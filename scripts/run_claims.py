@@ -30,13 +30,19 @@ RATES = {
     "rmsprop": "[3e-4, 1e-3, 3e-3]",
 }
 FEW_IMAGES = "{name: cifar10, validation: 2000, subset: {train: 3000, validation: 2000, test: 4000}}"
-IMAGES = "{name: cifar10, validation: 2000, subset: {train: 5000, validation: 2000, test: 4000}}"
+FEWER_IMAGES = "{name: cifar10, validation: 2000, subset: {train: 2000, validation: 1000, test: 4000}}"
 PAIRS = "{name: translation, root: iwslt14-subset, vocabulary: 2000, subset: {train: 8000, validation: 500, test: 500}}"
 TRANSFORMER = (
     "{name: transformer, encoder_layers: 1, decoder_layers: 1, width: 64, ffn: 128, heads: 4, dropout: 0.1, norm: pre,"
     " key_bias: false}"
 )
 WORDS = "{name: ptb, sequence_length: 35, subset: {train: 100000, validation: 30000, test: 30000}}"
+LSTM = "{name: lstm, embedding: 64, hidden: 64, layers: %d}"
+AWD = (
+    "{name: awd_lstm, embedding: 64, hidden: 128, layers: 2, weight_drop: 0.1, input_dropout: 0.1, hidden_dropout: 0.1,"
+    " output_dropout: 0.1, embedding_dropout: 0.02}"
+)
+RECURRENT = "{epochs: 4, batch_size: 20, clip_norm: 1.0, schedule: {milestones: [0.75], factor: 0.25}}"
 
 
 class Recipe(NamedTuple):
@@ -71,10 +77,26 @@ RECIPES = {
     "mlp": Recipe(
         FEW_IMAGES, "{name: mlp, hidden: [256, 128]}", "{epochs: 10, batch_size: 128}", "1", ("adam", "sgdm")
     ),
+    "alexnet": Recipe(
+        FEW_IMAGES,
+        "{name: alexnet, width: 8, dropout: 0.1}",
+        "{epochs: 15, batch_size: 32}",
+        "1",
+        ("adam", "sgdm"),
+    ),
+    "vgg": Recipe(
+        FEW_IMAGES,
+        "{name: vgg11, width: 8, dropout: 0.1}",
+        "{epochs: 15, batch_size: 32}",
+        "1",
+        ("adam", "sgdm"),
+    ),
+    "resnet": Recipe(FEWER_IMAGES, "{name: resnet34, width: 8}", "{epochs: 6, batch_size: 32}", "1", ("adam", "sgdm")),
+    "densenet": Recipe(FEWER_IMAGES, "{name: densenet121, growth: 4}", "{epochs: 5, batch_size: 64}", "1", ("adam",)),
     "vit": Recipe(
-        IMAGES,
+        FEW_IMAGES,
         "{name: vit, patch: 4, width: 48, depth: 2, heads: 2, dropout: 0.0}",
-        "{epochs: 8, batch_size: 128}",
+        "{epochs: 12, batch_size: 64}",
         "1",
         ("adam",),
     ),
@@ -85,15 +107,10 @@ RECIPES = {
         "2 %",
         ("adamw", "rmsprop"),
     ),
-    "resnet": Recipe(IMAGES, "{name: resnet34, width: 8}", "{epochs: 10, batch_size: 128}", "1", ("adam", "sgdm")),
-    "lstm": Recipe(
-        WORDS,
-        "{name: lstm, embedding: 64, hidden: 64, layers: 1}",
-        "{epochs: 4, batch_size: 20, clip_norm: 1.0, schedule: {milestones: [0.75], factor: 0.25}}",
-        "2 %",
-        ("adam", "adabelief", "sgdm"),
-    ),
-    "densenet": Recipe(IMAGES, "{name: densenet121, growth: 4}", "{epochs: 10, batch_size: 128}", "1", ("adam",)),
+    "lstm": Recipe(WORDS, LSTM % 1, RECURRENT, "2 %", ("adam", "adabelief", "sgdm")),
+    "lstm2": Recipe(WORDS, LSTM % 2, RECURRENT, "2 %", ("adam",)),
+    "lstm3": Recipe(WORDS, LSTM % 3, RECURRENT, "2 %", ("adam",)),
+    "awd": Recipe(WORDS, AWD, RECURRENT, "2 %", ("adam",)),
 }
 UNTIL_DECIDED = ["--extend-rates", "--until-decided", "--max-seeds", "6"]
 NAMES = [f"{task}-{optimizer}" for task, recipe in RECIPES.items() for optimizer in recipe.optimizers]

@@ -23,9 +23,7 @@ GONE = {
         "observed.most_moved",  # of all trainings together
         "*.method",  # an interval is always Student's t
         *(f"estimates.{name}" for name in ("is_trained", "learning_rate", "test", "regret")),  # in best
-        *(f"batches.exponents.sizes.{end}_miss" for end in ("low", "high")),  # now: scaling_error
-        "batches.exponents.sizes.carried_*",  # the bounds times 1/√κ
-        *(f"batches.exponents.{name}" for name in ("kinds", "layers.layers", "layers.miss")),
+        "batches.exponents",  # now: noise, with laws of another form
         *("batches.trained.rules", "batches.trained.rows.widest"),
     }
 }
@@ -33,15 +31,6 @@ GONE = {
 CHANGED = {
     "0.1": {
         "reliability.verdict": (("soft", "medium"),),
-        "batches.exponents.verdict": (
-            (
-                "whether carrying bounds by 1/√κ is safe between batch 16 and 64 cannot be told:",
-                "scaling bounds by 1/√κ",
-            ),
-            (" the lower bound", " between batch 16 and 64: cannot tell; the lower bound"),
-            ("carried ones miss those measured by", "scaled bounds are off by"),
-            ("; by kind of layer cannot tell: dense and bias", ""),
-        ),
     }
 }
 """Texts that are written in other words, as parts before and now."""

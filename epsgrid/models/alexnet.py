@@ -14,24 +14,28 @@ not public. 23,272,266 parameters, from torch's defaults. Larger images leave mo
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from epsgrid.models import require_images
-from epsgrid.spec.options import ModelOptions, Share
+from epsgrid.spec.options import Count, ModelOptions, Share
 
 if TYPE_CHECKING:
     import torch
 
-_CONVOLUTIONS = ((64, 2, True), (192, 1, True), (384, 1, False), (256, 1, False), (256, 1, True))
-"""Width and stride of each, and whether a pool follows it."""
+_CONVOLUTIONS = ((1, 2, True), (3, 1, True), (6, 1, False), (4, 1, False), (4, 1, True))
+"""Width of each in multiples of the first one's, its stride, and whether a pool follows it."""
 _SMALLEST = 15
 
 
 class Options(ModelOptions):
     """AlexNet's settings; the original's by default."""
 
+    added_fields: ClassVar[frozenset[str]] = frozenset({"width"})
+
     dropout: Share = 0.5
     """In front of the first two dense layers."""
+    width: Count = 64
+    """Channels of the first convolution; 64 is AlexNet, fewer make all its layers narrower."""
 
 
 def build(options: Options, inputs: tuple[int, ...], outputs: int) -> torch.nn.Module:
@@ -42,10 +46,11 @@ def build(options: Options, inputs: tuple[int, ...], outputs: int) -> torch.nn.M
 
     before, height, width = require_images("alexnet", inputs, smallest=_SMALLEST)
     layers: list[nn.Module] = []
-    for after, stride, has_pool in _CONVOLUTIONS:
+    for multiple, stride, has_pool in _CONVOLUTIONS:
+        after = options.width * multiple
         layers += [nn.Conv2d(before, after, kernel_size=3, stride=stride, padding=1), nn.ReLU(inplace=True)]
         layers += [nn.MaxPool2d(2)] if has_pool else []
         before = after
     # the stride of 2 rounds up, three pools round down
     rows, columns = ((pixels + 1) // 2 // 8 for pixels in (height, width))
-    return nn.Sequential(*layers, *dense_head(before * rows * columns, 4096, outputs, options.dropout))
+    return nn.Sequential(*layers, *dense_head(before * rows * columns, 64 * options.width, outputs, options.dropout))

@@ -11,24 +11,29 @@ at zero. 9,750,922 parameters for 3×32×32 inputs and 10 classes; larger images
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from epsgrid.models import require_images
-from epsgrid.spec.options import ModelOptions, Share
+from epsgrid.spec.options import Count, ModelOptions, Share
 
 if TYPE_CHECKING:
     import torch
 
 _POOL = 0
-_WIDTHS = (64, _POOL, 128, _POOL, 256, 256, _POOL, 512, 512, _POOL, 512, 512, _POOL)
+_WIDTHS = (1, _POOL, 2, _POOL, 4, 4, _POOL, 8, 8, _POOL, 8, 8, _POOL)
+"""In multiples of the first one."""
 _SHRINKS = 2 ** _WIDTHS.count(_POOL)
 
 
 class Options(ModelOptions):
     """VGG11's settings; the published ones by default."""
 
+    added_fields: ClassVar[frozenset[str]] = frozenset({"width"})
+
     dropout: Share = 0.5
     """In front of the first two dense layers."""
+    width: Count = 64
+    """Channels of the first convolution; 64 is VGG11, fewer make all its layers narrower."""
 
 
 def build(options: Options, inputs: tuple[int, ...], outputs: int) -> torch.nn.Module:
@@ -39,10 +44,11 @@ def build(options: Options, inputs: tuple[int, ...], outputs: int) -> torch.nn.M
 
     channels, height, width = require_images("vgg11", inputs, smallest=_SHRINKS)
     layers: list[nn.Module] = []
-    for after in _WIDTHS:
-        if after == _POOL:
+    for multiple in _WIDTHS:
+        if multiple == _POOL:
             layers.append(nn.MaxPool2d(2))
             continue
+        after = options.width * multiple
         layer = nn.Conv2d(channels, after, kernel_size=3, padding=1)
         nn.init.normal_(layer.weight, 0.0, math.sqrt(2 / (3 * 3 * after)))
         assert layer.bias is not None
@@ -50,4 +56,4 @@ def build(options: Options, inputs: tuple[int, ...], outputs: int) -> torch.nn.M
         layers += [layer, nn.ReLU(inplace=True)]
         channels = after
     pixels = (height // _SHRINKS) * (width // _SHRINKS)
-    return nn.Sequential(*layers, *dense_head(channels * pixels, 512, outputs, options.dropout))
+    return nn.Sequential(*layers, *dense_head(channels * pixels, channels, outputs, options.dropout))

@@ -1,7 +1,7 @@
 """Other batch sizes, as rows: how the bounds move, and how one setting that each rule scales trains there.
 
-The exponents of layers tell whether 1/√κ may scale the bounds: `epsgrid.numerics.fits` has the fit and the meaning of
-its interval. Each percentile is fitted over all seeds; the error of a scaled bound is taken seed by seed.
+Whether 1/√κ may scale the bounds is told by the bounds measured there, seed by seed. The law of each layer,
+m² = a + b/B of signal and noise (`epsgrid.numerics.predicting`), says why: 1/√κ holds where v̂ is noise.
 
 The setting that is trained has the same seeds and epochs everywhere. A gap is the metric at another batch size less
 that at the base, in the metric's good direction and paired by seed, on the test split at the selected epoch: the "test
@@ -11,17 +11,16 @@ gap across batch sizes" of arXiv 2205.10287.
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from epsgrid.errors import NoBoundsError
 from epsgrid.numerics.bounds import EpsilonBounds
-from epsgrid.numerics.fits import Exponent, fit_exponent, scaling_error
-from epsgrid.numerics.groups import MOSTLY_NOISE
-from epsgrid.numerics.magnitudes import LayerStatus
+from epsgrid.numerics.predicting import FEWEST_SIZES, Law, predict
+from epsgrid.numerics.scaling import scaled_magnitude
 from epsgrid.numerics.statistics import Interval, mean_interval
 from epsgrid.selection.cells import Cell, Choice, Difference, difference, read_cells, read_metric
-from epsgrid.selection.formatting import Metric, count
+from epsgrid.selection.formatting import Metric, count, percent
 from epsgrid.selection.load import StoredExperiment, of_trials, parsed_bounds
 from epsgrid.spec.trial import Trial
 from epsgrid.store.paths import ExperimentFolder
@@ -31,12 +30,17 @@ BASE = "base"
 _FEW_STEPS = 8
 _LARGE_BATCH = 0.1
 """Share of the data from which on drawing without replacement shows."""
-_SAFE = {
+_TOLERATED = 0.25
+"""Decades by which a scaled bound may be off: a quarter of a grid's step."""
+_ANSWERS = {
     (True, True): "safe",
     (True, False): "safe for the lower bound only",
+    (True, None): "safe for the lower bound only",
     (False, True): "safe for the upper bound only",
+    (None, True): "safe for the upper bound only",
+    (None, None): "cannot tell",
 }
-"""Whether bounds may be scaled by 1/√κ, by whether noise dominates the lower and the upper one."""
+"""Whether bounds may be scaled by 1/√κ, by whether the lower and the upper one may; None: the seeds leave it open."""
 
 
 @dataclass(frozen=True)
@@ -61,32 +65,18 @@ class _SizeRow:
     kappa: float
     low: float
     high: float
-    low_decade: float
-    high_decade: float
     low_scaling_error: Interval | None
     high_scaling_error: Interval | None
 
 
 @dataclass(frozen=True)
-class _MovesRow:
-    """The exponents of a layer's low tail, median and high tail; None where not measured at two sizes."""
-
-    name: str
-    kind: str
-    entries: int
-    low: Exponent | None
-    median: Exponent | None
-    high: Exponent | None
-    is_rounding_noise: bool
-
-
-@dataclass(frozen=True)
-class ExponentRows:
+class NoiseRows:
     """How the bounds move with the batch size.
 
     Attributes:
         base_batch_size: the spec's own.
         seeds: number of seeds that each size was probed with.
+        laws: of each layer, at the spec's own size; empty with fewer than three sizes, or where none fits.
         answer: whether the bounds may be scaled by 1/√κ.
         verdict: the answer with its reasons, one sentence without full stop.
         notes: what else to know, a sentence each.
@@ -96,9 +86,7 @@ class ExponentRows:
     sizes: tuple[_SizeRow, ...]
     seeds: int
     tail_fraction: float
-    low: Exponent
-    high: Exponent
-    layers: tuple[_MovesRow, ...]
+    laws: tuple[Law, ...]
     answer: str
     verdict: str
     notes: tuple[str, ...]
@@ -127,16 +115,16 @@ def read_batches(folder: ExperimentFolder) -> _MeasuredBatches | None:
     return _MeasuredBatches(record, bounds, steps)
 
 
-def exponent_rows(measured: _MeasuredBatches) -> ExponentRows:
+def noise_rows(measured: _MeasuredBatches) -> NoiseRows:
     """Return the rows of bounds measured at several batch sizes."""
     seeds, base = measured.record.seeds, int(measured.record.own[0])
-    lows = {place: bounds.low.magnitude for place, bounds in measured.bounds.items()}
-    highs = {place: bounds.high.magnitude for place, bounds in measured.bounds.items()}
-    low, high = _fitted(lows), _fitted(highs)
-    assert low is not None and high is not None
+    by_size = {float(size): [measured.bounds[size, seed] for seed in seeds] for size in measured.steps}
 
-    def error(magnitudes: Mapping[tuple[int, int], float], size: int) -> Interval | None:
-        errors = [scaling_error(magnitudes[base, seed], magnitudes[size, seed], size / base) for seed in seeds]
+    def error(end: str, size: int) -> Interval | None:
+        both = zip(
+            *([getattr(bounds, end).magnitude for bounds in by_size[each]] for each in (base, size)), strict=True
+        )
+        errors = [math.log10(scaled_magnitude(own, size / base) / there) for own, there in both]
         return None if size == base else mean_interval(errors)
 
     sizes = tuple(
@@ -144,92 +132,63 @@ def exponent_rows(measured: _MeasuredBatches) -> ExponentRows:
             batch_size=size,
             steps=steps,
             kappa=size / base,
-            low=here.low.epsilon,
-            high=here.high.epsilon,
-            low_decade=here.low.decade,
-            high_decade=here.high.decade,
-            low_scaling_error=error(lows, size),
-            high_scaling_error=error(highs, size),
+            low=by_size[size][0].low.epsilon,
+            high=by_size[size][0].high.epsilon,
+            low_scaling_error=error("low", size),
+            high_scaling_error=error("high", size),
         )
         for size, steps in measured.steps.items()
-        for here in [measured.bounds[size, seeds[0]]]
     )
-    layers = _layer_rows(measured.bounds, measured.bounds[base, seeds[0]])
-    unsafe = "cannot tell" if low.regime == high.regime == "undecided" else "not safe"
-    answer = _SAFE.get((low.regime == "noise-dominated", high.regime == "noise-dominated"), unsafe)
-    return ExponentRows(
-        base_batch_size=base,
-        sizes=sizes,
-        seeds=len(seeds),
-        tail_fraction=measured.bounds[base, seeds[0]].tail_fraction,
-        low=low,
-        high=high,
-        layers=layers,
-        answer=answer,
-        verdict=_verdict(answer, low, high, sizes, layers),
-        notes=tuple(_notes(measured)),
+    lows, highs = (
+        [each for each in errors if each]
+        for errors in zip(*((row.low_scaling_error, row.high_scaling_error) for row in sizes), strict=True)
     )
-
-
-def _fitted(magnitudes: Mapping[tuple[int, int], float | None]) -> Exponent | None:
-    """Fit the exponent of magnitudes by (batch size, seed); those that are not known are left out."""
-    by_seed: dict[int, dict[int, float]] = {}
-    for (size, seed), magnitude in magnitudes.items():
-        if magnitude:
-            by_seed.setdefault(seed, {})[size] = magnitude
-    return fit_exponent(by_seed)
-
-
-def _layer_rows(bounds: Mapping[tuple[int, int], EpsilonBounds], first: EpsilonBounds) -> tuple[_MovesRow, ...]:
-    """Return the exponents of all layers, in the model's order."""
-    noise = first.reliability.noise if first.reliability else {}
-    measured: dict[str, dict[tuple[int, int], tuple[float | None, ...]]] = {}
-    for place, own in bounds.items():
-        for layer in own.layers:
-            if layer.status is LayerStatus.MEASURED:
-                median = layer.histogram.median if layer.histogram else None
-                measured.setdefault(layer.name, {})[place] = (layer.low, median, layer.high)
-    rows = []
-    for layer in first.layers:
-        found = measured.get(layer.name, {})
-        low, middle, high = (_fitted({place: each[end] for place, each in found.items()}) for end in range(3))
-        is_noise = noise.get(layer.name, 0.0) >= MOSTLY_NOISE
-        rows.append(_MovesRow(layer.name, layer.kind, layer.entries, low, middle, high, is_noise))
-    return tuple(rows)
-
-
-def _verdict(answer: str, low: Exponent, high: Exponent, sizes: Sequence[_SizeRow], layers: Sequence[_MovesRow]) -> str:
-    errors = [abs(each.mean) for row in sizes for each in (row.low_scaling_error, row.high_scaling_error) if each]
-    regimes = Counter(row.median.regime for row in layers if row.median is not None)
-    noisy = f"{regimes['noise-dominated']} of {count(regimes.total(), 'layer')} are noise-dominated"
-    others = [f"{number} {regime}" for regime, number in regimes.most_common() if regime != "noise-dominated"]
-    return (
-        f"scaling bounds by 1/√κ between batch {sizes[0].batch_size} and {sizes[-1].batch_size}: {answer};"
-        f" the lower bound goes as B^{exponent(low)} ({low.regime}), the upper as B^{exponent(high)} ({high.regime});"
-        f" scaled bounds are off by at most {max(errors):.2f} decades; in their median {', '.join([noisy, *others])}"
+    answer = _ANSWERS.get((_is_tolerated(lows), _is_tolerated(highs)), "not safe")
+    verdict = (
+        f"scaling bounds by 1/√κ between batch {min(measured.steps)} and {max(measured.steps)}: {answer};"
+        f" scaled bounds are off by at most {max(abs(each.mean) for each in (*lows, *highs)):.2f} decades"
     )
+    laws: tuple[Law, ...] = ()
+    notes = list(_notes(measured))
+    try:
+        predicted = predict(by_size, base, batch_sizes=True)
+    except NoBoundsError as why:
+        is_short = len(sizes) < FEWEST_SIZES
+        notes.append("two sizes do not tell noise from signal: add a third" if is_short else str(why))
+    else:
+        laws, (low, *_), (high, *_) = predicted.laws, predicted.bounds.low.layers, predicted.bounds.high.layers
+        shares = [_noise_share(predicted.law(layer, end)) for layer, end in ((low, "low"), (high, "high"))]
+        verdict += f"; noise is {shares[0]} of v̂ at the lower bound and {shares[1]} at the upper, at batch {base}"
+    return NoiseRows(base, sizes, len(seeds), by_size[base][0].tail_fraction, laws, answer, verdict, tuple(notes))
 
 
-def exponent(fitted: Exponent) -> str:
-    """Write an exponent, with its interval where it has one.
+def _is_tolerated(errors: Sequence[Interval]) -> bool | None:
+    """Return whether a scaled bound is close enough at every size, with its interval; None where that is open."""
+    ends = [
+        (each.mean if each.low is None else each.low, each.mean if each.high is None else each.high) for each in errors
+    ]
+    if all(low >= -_TOLERATED and high <= _TOLERATED for low, high in ends):
+        return True
+    return False if any(low > _TOLERATED or high < -_TOLERATED for low, high in ends) else None
 
-    >>> exponent(Exponent(-0.483, -0.51, -0.456, "noise-dominated"))
-    '−0.48 [−0.51, −0.46]'
-    """
-    texts = [f"{value:.2f}".replace("-", "−") for value in (fitted.value, fitted.low, fitted.high) if value is not None]
-    return f"{texts[0]} [{texts[1]}, {texts[2]}]" if len(texts) == 3 else texts[0]
+
+def _noise_share(law: Law) -> str:
+    """Write which share of v̂ is noise: of m² = a + b/B the slope of log m is −½ of it."""
+    shifts = (law.exponent_within, 0, -law.exponent_within)
+    share_low, share, share_high = (percent(min(max(-2 * (law.exponent + shift), 0), 1)) for shift in shifts)
+    return f"{share} ({share_low.removesuffix(' %')} to {share_high})"
 
 
 def _notes(measured: _MeasuredBatches) -> Iterator[str]:
     yield "every size saw as many epochs, with frozen weights and with averages over as many epochs (β^κ)"
+    if len(measured.record.seeds) == 1:
+        yield "one seed: errors have no interval; --seeds 3 gives them one"
     largest = max(measured.steps)
     if measured.steps[largest] < _FEW_STEPS:
         yield (
             f"at batch {largest} v̂ is the mean square of only {count(measured.steps[largest], 'gradient')}, which "
             "draws its tails apart: more epochs (--epochs) help"
         )
-    if len(measured.steps) == 2 and len(measured.record.seeds) == 1:
-        yield "two sizes and one seed leave no interval: add a size, or seeds with probe.seeds"
     examples = measured.record.examples or math.inf
     if largest >= _LARGE_BATCH * examples:
         smaller = 1 - math.sqrt(max(examples - largest, 0) / max(examples - 1, 1))
@@ -291,7 +250,7 @@ class TrainedBatches:
 class BatchesRow:
     """How the bounds move with the batch size, and one setting trained at several; None where that is not known."""
 
-    exponents: ExponentRows | None
+    noise: NoiseRows | None
     trained: TrainedBatches | None
 
 
@@ -303,9 +262,9 @@ def batches_row(stored: StoredExperiment) -> BatchesRow | None:
         StoreError: one is missing, or a newer epsgrid wrote it.
     """
     measured = read_batches(stored.folder)
-    exponents = None if measured is None else exponent_rows(measured)
+    noise = None if measured is None else noise_rows(measured)
     trained = _trained_batches(stored)
-    return None if exponents is None and trained is None else BatchesRow(exponents, trained)
+    return None if noise is None and trained is None else BatchesRow(noise, trained)
 
 
 def _trained_batches(stored: StoredExperiment) -> TrainedBatches | None:

@@ -68,7 +68,18 @@ class TaskOptions(PluginOptions):
 
 
 class ModelOptions(PluginOptions):
-    """Options of a model."""
+    """Options of a model.
+
+    `added_fields` came after the model's first version; at their defaults they are no part of a trial's identity, so
+    that trials keep their ids.
+    """
+
+    added_fields: ClassVar[frozenset[str]] = frozenset()
+
+    def identity(self) -> dict[str, Any]:
+        """Return the options that can change a trial's numbers, as plain JSON values."""
+        added = self.model_dump(include=set(self.added_fields), exclude_defaults=True)
+        return {key: value for key, value in super().identity().items() if key in added or key not in self.added_fields}
 
 
 FILLED_IN = ("inputs", "outputs")

@@ -27,12 +27,12 @@ def probed(shell: Shell) -> dict:
 def test_probe_json_holds_the_numbers(probed):
     batches = probed["batches"]
     assert [row["batch_size"] for row in batches["sizes"]] == [32, 64, 256]
-    assert batches["low"]["low"] < batches["low"]["value"] < batches["low"]["high"]
+    assert {law["statistic"] for law in batches["laws"]} == {"low", "median", "high"}
     assert (batches["measured_now"], batches["already_measured"]) == (2, 0)
     assert probed["batch_size"] == 64
 
 
-def test_probe_prints_bounds_exponents_and_the_verdict_without_measuring_again(shell, probed):
+def test_probe_prints_bounds_laws_and_the_verdict_without_measuring_again(shell, probed):
     shown = shell.call("probe", "spec.yaml", "-q", "--batch-sizes", "32,256")
     assert "0 probes measured, 2 already there" in shown.stderr
     for text in (
@@ -40,7 +40,7 @@ def test_probe_prints_bounds_exponents_and_the_verdict_without_measuring_again(s
         "Batch sizes: the bounds at each",
         "  • scaling bounds by 1/√κ between batch 32 and 256: ",
         "64 (spec)",
-        "Batch sizes: exponents of √v̂ by layer",
+        "Batch sizes: laws by layer",
     ):
         assert text in shown.stdout
 

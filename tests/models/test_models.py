@@ -82,6 +82,14 @@ def test_the_first_dense_layer_takes_the_pixels_that_strides_leave(name: str, sh
         assert model(torch.zeros(1, 1, *shape)).shape == (1, 200)
 
 
+@pytest.mark.parametrize(("name", "dense"), [("alexnet", 512), ("vgg11", 64)])
+def test_a_narrower_one_has_all_layers_an_eighth_as_wide(name: str, dense: int) -> None:
+    with torch.device("meta"):
+        wide, narrow = (list(build(name, width=width).parameters()) for width in (64, 8))
+    assert [8 * len(parameter) for parameter in narrow[:-2]] == [len(parameter) for parameter in wide[:-2]]
+    assert len(narrow[-4]) == dense and len(narrow[-1]) == 10
+
+
 def test_mlp_has_the_asked_for_layers() -> None:
     assert count(build("mlp", (1, 8, 8))) == 64 * 512 + 512 + 512 * 256 + 256 + 256 * 10 + 10
     assert layers(build("mlp", (5,), hidden=[4], dropout=0.3)) == ["Flatten", "Linear", "ReLU", "Dropout", "Linear"]

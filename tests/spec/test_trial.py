@@ -81,6 +81,12 @@ def test_whatever_can_change_a_trials_numbers_changes_the_id() -> None:
     assert len({id_of(spec()), *ids}) == 1 + len(overrides) + len(others)
 
 
+def test_an_option_that_came_later_is_part_of_the_identity_only_where_it_is_used() -> None:
+    same, other = (identity(spec(f"model={{name: vgg11, width: {width}}}"))["model"] for width in (64, 8))
+    assert same == {"name": "vgg11", "dropout": 0.5}
+    assert other == {**same, "width": 8}
+
+
 def test_a_trial_of_an_identity_keeps_the_rate_it_stands_for() -> None:
     known = trial_identity(identity(spec()), "abc", 1e-3, 1e-8, 0)
     trial = Trial.of(known, ("narrowed",), 1e-4)

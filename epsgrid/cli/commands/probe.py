@@ -29,11 +29,11 @@ from epsgrid.cli.tables import report_table, show
 from epsgrid.codec import to_document
 from epsgrid.errors import SpecError
 from epsgrid.numerics.predicting import Prediction
-from epsgrid.report.batches import exponent_rows, read_batches
+from epsgrid.report.batches import noise_rows, read_batches
 from epsgrid.report.compare import estimates
 from epsgrid.report.table import Table
-from epsgrid.report.text.batches import exponent_tables
-from epsgrid.report.text.predictions import predicted_kinds, predicted_laws
+from epsgrid.report.text.batches import noise_tables
+from epsgrid.report.text.predictions import laws_table, predicted_kinds
 from epsgrid.report.trust import kind_rows, reliability_row
 from epsgrid.spec import BATCH_SIZE
 from epsgrid.stages import experiment
@@ -244,7 +244,8 @@ def _show_prediction(
     show(*probe_summary(record, asked.spec.sweep, prediction), "")
     show(*report_table(predicted_kinds(prediction, default)))
     if full:
-        _show_table(predicted_laws(prediction), all_layers=all_layers)
+        laws = laws_table(prediction.laws, prediction.bounds.tail_fraction, prediction.at, prediction.sizes[-1])
+        _show_table(laws, all_layers=all_layers)
     hint(f"{measured} probes measured, {reused} already there (--force measures again)")
     hint("Next: epsgrid export groups --predicted (or bounds --predicted --to optuna)")
 
@@ -254,7 +255,7 @@ def _show_batches(asked: Asked, found: Varied, *, full: bool, all_layers: bool, 
     folder = asked.folder
     measured = read_batches(folder)
     assert measured is not None and found.base is not None
-    rows = exponent_rows(measured)
+    rows = noise_rows(measured)
     if json:
         counts = {"measured_now": found.measured, "already_measured": found.reused}
         batches = {**to_document(rows), **counts}
@@ -262,7 +263,7 @@ def _show_batches(asked: Asked, found: Varied, *, full: bool, all_layers: bool, 
         return
     _show(asked, found.base, full=full, all_layers=all_layers)
     show("")
-    for table in exponent_tables(rows):
+    for table in noise_tables(rows):
         _show_table(table, all_layers=all_layers)
     hint(
         f"{found.measured} probes measured, {found.reused} already there (--force measures again):"

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from epsgrid.numerics.statistics import Interval
-from epsgrid.report.batches import BASE, BatchesRow, ExponentRows, TrainedBatches, exponent
+from epsgrid.report.batches import BASE, BatchesRow, NoiseRows, TrainedBatches
 from epsgrid.report.table import Table
-from epsgrid.report.text.bounds import percentiles, signed_decades
+from epsgrid.report.text.bounds import signed_decades
+from epsgrid.report.text.predictions import laws_table
 from epsgrid.report.text.searches import difference_texts, seeds_text
 from epsgrid.selection.formatting import NOTHING, power, score
 
@@ -14,12 +17,12 @@ def batches_tables(batches: BatchesRow | None) -> tuple[Table, ...]:
     """Return the tables of other batch sizes; none where nothing is known of them."""
     if batches is None:
         return ()
-    exponents = exponent_tables(batches.exponents) if batches.exponents else ()
-    return (*exponents, _trained_table(batches.trained)) if batches.trained else exponents
+    noise = noise_tables(batches.noise) if batches.noise else ()
+    return (*noise, _trained_table(batches.trained)) if batches.trained else noise
 
 
-def exponent_tables(rows: ExponentRows) -> tuple[Table, ...]:
-    """Return the bounds at each size with the errors of scaling, and the exponents of every layer."""
+def noise_tables(rows: NoiseRows) -> tuple[Table, ...]:
+    """Return the bounds at each size with the errors of scaling, and the laws of every layer."""
     note = (
         f"scaling error: decades by which the bounds of batch {rows.base_batch_size}, at 1/√κ of their magnitude, lie "
         "above those measured" + (f", mean of {rows.seeds} seeds and 95 % interval" if rows.seeds > 1 else "")
@@ -27,32 +30,20 @@ def exponent_tables(rows: ExponentRows) -> tuple[Table, ...]:
     sizes = tuple(
         (
             f"{row.batch_size}{' (spec)' if row.batch_size == rows.base_batch_size else ''}",
-            f"{row.kappa:.4g}",
-            str(row.steps),
-            *(power(row.low), power(row.low_decade), _scaling_error(row.low_scaling_error)),
-            *(power(row.high), power(row.high_decade), _scaling_error(row.high_scaling_error)),
+            *(f"{row.kappa:.4g}", str(row.steps)),
+            *(power(row.low), _scaling_error(row.low_scaling_error)),
+            *(power(row.high), _scaling_error(row.high_scaling_error)),
         )
         for row in rows.sizes
     )
-    columns = ("batch", "κ", "steps", "lower ε", "decade", "scaling error", "upper ε", "decade", "scaling error")
+    columns = ("batch", "κ", "steps", "lower ε", "scaling error", "upper ε", "scaling error")
     points = tuple(f"{point}." for point in (rows.verdict, *rows.notes))
-    low, high = percentiles(rows.tail_fraction)
-    layers = tuple(
-        (
-            row.name + (" (rounding noise)" if row.is_rounding_noise else ""),
-            row.kind,
-            f"{row.entries:,}",
-            *(NOTHING if end is None else exponent(end) for end in (row.low, row.median, row.high)),
-            row.median.regime if row.median else NOTHING,
-        )
-        for row in rows.layers
-    )
-    of_layers = ("layer", "kind", "entries", low, "median", high, "median is")
-    law = "exponents p in √v̂ ∝ B^p with 95 % interval, −1/2: noise-dominated, 0: signal-dominated"
-    return (
-        Table("Batch sizes: the bounds at each", columns, sizes, note, points),
-        Table("Batch sizes: exponents of √v̂ by layer", of_layers, layers, law, texts=2),
-    )
+    bounds = Table("Batch sizes: the bounds at each", columns, sizes, note, points)
+    if not rows.laws:
+        return (bounds,)
+    laws = laws_table(rows.laws, rows.tail_fraction, rows.base_batch_size, rows.sizes[-1].batch_size)
+    law = f"p: the slope of log √v̂ at batch {rows.base_batch_size}, −1/2 where v̂ is all noise and 0 where none of it is"
+    return (bounds, replace(laws, title="Batch sizes: laws by layer", note=f"{law}; {laws.note}"))
 
 
 def _scaling_error(error: Interval | None) -> str:

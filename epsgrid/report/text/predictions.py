@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from statistics import median
 
-from epsgrid.numerics.predicting import Prediction
+from epsgrid.numerics.predicting import Law, Prediction
 from epsgrid.report.table import Table
 from epsgrid.report.text.bounds import percentiles
 from epsgrid.selection.formatting import NOTHING, percent, power
@@ -35,26 +36,31 @@ def predicted_kinds(prediction: Prediction, epsilon: float) -> Table:
     return Table("By kind of layer", columns, tuple(rows), note)
 
 
-def predicted_laws(prediction: Prediction) -> Table:
-    """Return one row for each layer with its exponents, its median and how uncertain it is; then what was refused."""
+def laws_table(laws: Sequence[Law], tail_fraction: float, at: float, largest: float) -> Table:
+    """Return one row for each layer with its exponents, its median and how uncertain it is; then what was refused.
+
+    The laws hold `at` a size; `largest` is the largest one that was probed.
+    """
+    by_layer: dict[str, list[Law]] = {}  # of each its low tail, its median and its high tail
+    for law in laws:
+        by_layer.setdefault(law.layer, []).append(law)
     rows = []
-    for name in dict.fromkeys(law.layer for law in prediction.laws):
-        laws = [prediction.law(name, each) for each in ("low", "median", "high")]
-        errors = [abs(law.held_out) for law in laws if law.held_out is not None]
+    for name, own in by_layer.items():
+        errors = [abs(law.held_out) for law in own if law.held_out is not None]
         rows.append(
             (
                 name,
-                *(_exponent(law.exponent) for law in laws),
-                power(laws[1].predicted),
-                f"{10 ** max(law.decades for law in laws):.2g}",
+                *(_exponent(law.exponent) for law in own),
+                power(own[1].predicted),
+                f"{10 ** max(law.decades for law in own):.2g}",
                 f"{max(errors):.2f}" if errors else NOTHING,
             )
         )
-    low, high = (f"p, {end.removesuffix(' point')}" for end in percentiles(prediction.bounds.tail_fraction))
+    low, high = (f"p, {end.removesuffix(' point')}" for end in percentiles(tail_fraction))
     columns = ("layer", low, "p, median", high, "median √v̂", "×/÷", "held out")
     note = (
-        f"×/÷: 95 % interval of one probe at {prediction.at:g}; held out: decades by which {prediction.sizes[-1]:g} was"
-        " missed; the most of both tails and the median"
+        f"×/÷: 95 % interval of one probe at {at:g}; held out: decades by which {largest:g} was missed; the most of the"
+        " tails and the median"
     )
-    refused = tuple(f"{law.layer}, {law.statistic}, is refused: {law.refused}." for law in prediction.refused)
+    refused = tuple(f"{law.layer}, {law.statistic}, is refused: {law.refused}." for law in laws if law.refused)
     return Table("Laws by layer", columns, tuple(rows), note, refused)

@@ -1,8 +1,9 @@
-"""Bounds at several batch sizes, of layers whose law is known: exponents, scaling errors, verdict, figure."""
+"""Bounds at several batch sizes, of layers whose law is known: shares of noise, scaling errors, verdict, tables."""
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -12,8 +13,8 @@ import pytest
 from epsgrid.numerics.bounds import EpsilonBounds, estimate_bounds
 from epsgrid.numerics.magnitudes import LayerStatistics, LayerStatus
 from epsgrid.numerics.placement import Placement
-from epsgrid.report.batches import _MeasuredBatches, exponent_rows, read_batches
-from epsgrid.report.text.batches import exponent_tables
+from epsgrid.report.batches import _MeasuredBatches, noise_rows, read_batches
+from epsgrid.report.text.batches import noise_tables
 from epsgrid.store.paths import ExperimentFolder
 from epsgrid.store.records import VariedRecord
 from tests.report.kept import trusted
@@ -23,7 +24,7 @@ BASE, SIZES, SEEDS = 64, (16, 64, 256), (0, 1, 2)
 Law = Callable[[int], float]
 NOISE: Law = lambda size: (size / BASE) ** -0.5  # noqa: E731
 SIGNAL: Law = lambda size: 1.0  # noqa: E731
-QUARTER: Law = lambda size: (size / BASE) ** -0.25  # noqa: E731
+HALF: Law = lambda size: (0.5 + 0.5 * BASE / size) ** 0.5  # noqa: E731
 
 
 def layer(name: str, kind: str, middle: float, law: Law, size: int, seed: int, scatter: float) -> LayerStatistics:
@@ -69,36 +70,47 @@ def batches(
     [
         (NOISE, NOISE, "safe"),
         (NOISE, SIGNAL, "safe for the lower bound only"),
-        (QUARTER, NOISE, "safe for the upper bound only"),
-        (QUARTER, SIGNAL, "not safe"),
+        (HALF, NOISE, "safe for the upper bound only"),
+        (HALF, SIGNAL, "not safe"),
     ],
 )
 def test_the_verdict_follows_the_laws_of_the_bounds(low, high, answer):
-    rows = exponent_rows(batches(low, high))
+    rows = noise_rows(batches(low, high, sizes=(8, 64, 512)))
     assert rows.answer == answer
-    assert rows.low.value == pytest.approx(math.log(low(256)) / math.log(4), abs=0.02)
-    assert rows.high.value == pytest.approx(math.log(high(256)) / math.log(4), abs=0.02)
-    assert "between batch 16 and 256" in rows.verdict
+    assert "between batch 8 and 512" in rows.verdict
+    share = {NOISE: 1.0, HALF: 0.5, SIGNAL: 0.0}
+    for law in rows.laws:
+        expected = share[low if law.layer == "low.weight" else high]
+        assert -2 * law.exponent == pytest.approx(expected, abs=0.04)
+        assert abs(-2 * law.exponent - expected) <= 2 * law.exponent_within
 
 
-def test_much_scatter_or_no_interval_cannot_tell():
-    assert exponent_rows(batches(scatter=0.5)).answer == "cannot tell"
-    rows = exponent_rows(batches(sizes=(64, 256), seeds=(0,)))
-    assert rows.answer == "cannot tell"
-    assert any("two sizes and one seed leave no interval" in note for note in rows.notes)
+def test_the_verdict_says_how_much_of_it_is_noise():
+    verdict = noise_rows(batches(NOISE, SIGNAL)).verdict
+    noise = re.search(
+        r"noise is \D*([\d.]+) % .* of v̂ at the lower bound and \D*([\d.]+) % .* at the upper, at batch 64$", verdict
+    )
+    assert float(noise[1]) > 95 > 5 > float(noise[2])
 
 
-def test_layers_have_their_own_exponents_and_an_unmeasured_one_has_none():
-    rows = exponent_rows(batches(NOISE, SIGNAL))
-    noise, signal, frozen = rows.layers
-    assert [noise.median.regime, signal.median.regime] == ["noise-dominated", "signal-dominated"]
-    assert (frozen.low, frozen.median, frozen.high) == (None, None, None)
-    assert "in their median 1 of 2 layers are noise-dominated, 1 signal-dominated" in rows.verdict
+def test_much_scatter_cannot_tell():
+    assert noise_rows(batches(scatter=0.3)).answer == "cannot tell"
+
+
+def test_two_sizes_have_no_law_and_one_seed_no_interval():
+    rows = noise_rows(batches(sizes=(64, 256), seeds=(0,)))
+    assert (rows.answer, rows.laws) == ("safe", ())
+    assert rows.notes[1:] == (
+        "one seed: errors have no interval; --seeds 3 gives them one",
+        "two sizes do not tell noise from signal: add a third",
+    )
+    assert len(noise_tables(rows)) == 1
+    assert noise_rows(batches(SIGNAL, SIGNAL, sizes=(64, 256), seeds=(0,))).answer == "not safe"
 
 
 def test_scaling_errors_are_those_computed_by_hand():
     found = batches(NOISE, SIGNAL)
-    rows = exponent_rows(found)
+    rows = noise_rows(found)
     for row in rows.sizes:
         if row.batch_size == BASE:
             assert (row.low_scaling_error, row.high_scaling_error) == (None, None)
@@ -115,19 +127,18 @@ def test_scaling_errors_are_those_computed_by_hand():
 def test_a_batch_that_is_much_of_the_data_and_few_gradients_are_told():
     found = batches(steps={16: 64, 64: 16, 256: 4})
     found = replace(found, record=batch_record(SIZES, SEEDS, 1024))
-    notes = " ".join(exponent_rows(found).notes)
+    notes = " ".join(noise_rows(found).notes)
     assert "batch 256 is 25 % of the data: drawn without replacement, its noise is 13 % smaller" in notes
     assert "mean square of only 4 gradients" in notes
-    assert "gradient" not in " ".join(exponent_rows(batches()).notes)
+    assert "gradient" not in " ".join(noise_rows(batches()).notes)
 
 
-def test_a_layer_that_is_rounding_noise_is_marked():
+def test_a_layer_that_is_rounding_noise_has_no_law():
     found = batches()
     own = found.bounds[BASE, 0]
     marked = replace(own, reliability=replace(trusted(own), noise={"low.weight": 1.0}))
-    rows = exponent_rows(replace(found, bounds={**found.bounds, (BASE, 0): marked}))
-    assert [row.is_rounding_noise for row in rows.layers] == [True, False, False]
-    assert exponent_tables(rows)[-1].rows[0][0] == "low.weight (rounding noise)"
+    rows = noise_rows(replace(found, bounds={**found.bounds, (BASE, 0): marked}))
+    assert {law.layer for law in rows.laws} == {"high.bias"}
 
 
 def test_records_on_disk_are_read_back_whole(tmp_path):
@@ -144,8 +155,9 @@ def test_records_on_disk_are_read_back_whole(tmp_path):
 
 def test_tables_show_bounds_and_layers():
     found = batches(NOISE, SIGNAL)
-    sizes, layers = exponent_tables(exponent_rows(found))
+    sizes, layers = noise_tables(noise_rows(found))
     assert [row[0] for row in sizes.rows] == ["16", "64 (spec)", "256"]
-    assert sizes.rows[1][5] == sizes.rows[1][8] == "–"
+    assert sizes.rows[1][4] == sizes.rows[1][6] == "–"
     assert sizes.points[0].startswith("scaling bounds by 1/√κ between batch 16 and 256: safe for the lower bound only;")
-    assert layers.rows[2][3:] == ("–", "–", "–", "–")
+    assert [row[0] for row in layers.rows] == ["low.weight", "high.bias"]
+    assert layers.note.startswith("p: the slope of log √v̂ at batch 64")
