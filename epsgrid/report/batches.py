@@ -1,7 +1,7 @@
 """Other batch sizes, as rows: how the bounds move, and how one setting that each rule scales trains there.
 
 Whether 1/√κ may scale the bounds is told by the bounds measured there, seed by seed. The law of each layer,
-m² = a + b/B of signal and noise (`epsgrid.numerics.predicting`), says why: 1/√κ holds where v̂ is noise.
+m² = a + b/B of signal and noise (`epsgrid.numerics.laws`), says why: 1/√κ holds where v̂ is noise.
 
 The setting that is trained has the same seeds and epochs everywhere. A gap is the metric at another batch size less
 that at the base, in the metric's good direction and paired by seed, on the test split at the selected epoch: the "test
@@ -16,7 +16,8 @@ from dataclasses import dataclass, replace
 
 from epsgrid.errors import NoBoundsError
 from epsgrid.numerics.bounds import EpsilonBounds
-from epsgrid.numerics.predicting import FEWEST_SIZES, Law, predict
+from epsgrid.numerics.laws import FEWEST_SIZES, Law
+from epsgrid.numerics.predicting import predict
 from epsgrid.numerics.scaling import scaled_magnitude
 from epsgrid.numerics.statistics import Interval, mean_interval
 from epsgrid.selection.cells import Cell, Choice, Difference, difference, read_cells, read_metric

@@ -1,7 +1,7 @@
 """The first stage: measure the gradient magnitudes of the first epoch and store the ε bounds.
 
 They may be measured at other values of numbers of the spec too, such as the width, and be predicted from there for a
-model that is too large to probe; `epsgrid.numerics.predicting` has the laws.
+model that is too large to probe; `epsgrid.numerics.laws` has the laws.
 
 At several batch sizes, the epochs stay the same and so does the average in time that v is: with the batch κ times
 larger, β₂ becomes β₂^κ (the square-root rule of arXiv 2205.10287 agrees to first order). Every size then sees the same
@@ -29,7 +29,8 @@ from epsgrid import models, optimizers, plugins, tasks
 from epsgrid.codec import shown
 from epsgrid.errors import NoBoundsError, ScalingError, SpecError, StoreError
 from epsgrid.numerics.bounds import EpsilonBounds
-from epsgrid.numerics.predicting import FEWEST_SIZES, Prediction, predict
+from epsgrid.numerics.laws import FEWEST_SIZES
+from epsgrid.numerics.predicting import Prediction, predict
 from epsgrid.numerics.scaling import scaled_steps
 from epsgrid.optimizers._conversion import SAME_SECOND_MOMENT
 from epsgrid.optimizers._scaling import scaling_of

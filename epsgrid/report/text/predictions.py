@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from statistics import median
 
-from epsgrid.numerics.predicting import Law, Prediction
+from epsgrid.numerics.laws import Law
+from epsgrid.numerics.predicting import Prediction
 from epsgrid.report.table import Table
 from epsgrid.report.text.bounds import percentiles
 from epsgrid.selection.formatting import NOTHING, percent, power
