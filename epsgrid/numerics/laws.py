@@ -199,7 +199,7 @@ class _Variance:
 
 
 def _drawn(fits: Mapping[str, _Fit], kinds: Mapping[str, str]) -> dict[str, _Fit]:
-    """Return fits whose exponents are drawn towards the mean of their kind, as far as noise alone explains their scatter.
+    """Return fits whose exponents are drawn to the mean of their kind, as far as noise alone explains their scatter.
 
     Of layers that follow the same law each would else go its own way, the further from it the larger the target.
     Intervals stay as they were: an error that all layers share, such as that of a seed, is not averaged out.

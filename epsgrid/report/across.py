@@ -28,7 +28,7 @@ from epsgrid.grids import CONVENTIONAL, DEFAULT, NARROWED, REFERENCE
 from epsgrid.report.claims import Run, claims
 from epsgrid.report.compare import whole
 from epsgrid.report.html.page import Section, html_page
-from epsgrid.report.lessons import constant_table, optima_table, references_table, rule_tallies, rules_table
+from epsgrid.report.lessons import RuleTally, constant_table, optima_table, references_table, rule_tallies, rules_table
 from epsgrid.report.rows import ClaimRow, Comparison
 from epsgrid.report.table import Table, shortened
 from epsgrid.report.text.latex import latex_file
@@ -132,19 +132,21 @@ class Across:
     Attributes:
         rows: one per experiment, by task, model and optimizer.
         runs: the same as claims are judged by, in the same order.
+        rules: what rules of thumb lose over all runs.
         warnings: what does not compare, a sentence each.
     """
 
     rows: tuple[_AcrossRow, ...]
     runs: tuple[Run, ...]
     claims: tuple[ClaimRow, ...]
+    rules: tuple[RuleTally, ...]
     warnings: tuple[str, ...]
     skipped: tuple[_Skipped, ...]
 
     def to_json(self) -> dict[str, Any]:
         """Return everything as plain JSON values."""
         rows = [{"folder": row.folder, "page": row.page, **row.values()} for row in self.rows]
-        parts = {"claims": self.claims, "rules": rule_tallies(self.runs), "skipped": self.skipped}
+        parts = {"claims": self.claims, "rules": self.rules, "skipped": self.skipped}
         documents = {name: [codec.to_document(each) for each in part] for name, part in parts.items()}
         return {"rows": rows, **documents, "warnings": list(self.warnings)}
 
@@ -173,7 +175,7 @@ def across(folders: Sequence[Path]) -> Across:
         found.append((row, replace(judged, name=name, comparison=comparison)))
     found.sort(key=lambda pair: (*(getattr(pair[0].comparison, key) for key in _ORDER), pair[0].run))
     rows, runs = tuple(row for row, _ in found), tuple(run for _, run in found)
-    return Across(rows, runs, claims(runs), tuple(_warnings(rows)), tuple(skipped))
+    return Across(rows, runs, claims(runs), rule_tallies(runs), tuple(_warnings(rows)), tuple(skipped))
 
 
 def _warnings(rows: Sequence[_AcrossRow]) -> Iterator[str]:
@@ -210,7 +212,7 @@ def across_tables(found: Across) -> tuple[Table, ...]:
     skipped = tuple((skipped.folder, skipped.why) for skipped in found.skipped)
     made = (
         _answers_table(found),
-        rules_table(rule_tallies(found.runs)),
+        rules_table(found.rules),
         optima_table(found.runs),
         constant_table(found.runs),
         references_table(found.runs),
