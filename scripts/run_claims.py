@@ -44,6 +44,7 @@ AWD = (
     " output_dropout: 0.1, embedding_dropout: 0.02}"
 )
 RECURRENT = "{epochs: 4, batch_size: 20, clip_norm: 1.0, schedule: {milestones: [0.75], factor: 0.25}}"
+MORE_STEPS = RECURRENT.replace("20", "8")  # deeper ones take more steps to leave the frequencies of words behind
 
 
 class Recipe(NamedTuple):
@@ -109,8 +110,8 @@ RECIPES = {
         ("adamw", "rmsprop"),
     ),
     "lstm": Recipe(WORDS, LSTM % 1, RECURRENT, "2 %", ("adam", "adabelief", "sgdm")),
-    "lstm2": Recipe(WORDS, LSTM % 2, RECURRENT, "2 %", ("adam",)),
-    "lstm3": Recipe(WORDS, LSTM % 3, RECURRENT, "2 %", ("adam",)),
+    "lstm2": Recipe(WORDS, LSTM % 2, MORE_STEPS, "2 %", ("adam",)),
+    "lstm3": Recipe(WORDS, LSTM % 3, MORE_STEPS, "2 %", ("adam",)),
     "awd": Recipe(WORDS, AWD, RECURRENT, "2 %", ("adam",)),
 }
 UNTIL_DECIDED = ["--extend-rates", "--until-decided", "--max-seeds", "12"]
