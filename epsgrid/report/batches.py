@@ -122,11 +122,11 @@ def noise_rows(measured: _MeasuredBatches) -> NoiseRows:
     by_size = {float(size): [measured.bounds[size, seed] for seed in seeds] for size in measured.steps}
 
     def error(end: str, size: int) -> Interval | None:
-        both = zip(
-            *([getattr(bounds, end).magnitude for bounds in by_size[each]] for each in (base, size)), strict=True
-        )
-        errors = [math.log10(scaled_magnitude(own, size / base) / there) for own, there in both]
-        return None if size == base else mean_interval(errors)
+        if size == base:
+            return None
+        own, there = ([getattr(bounds, end).magnitude for bounds in by_size[each]] for each in (base, size))
+        scaled = [scaled_magnitude(magnitude, size / base) for magnitude in own]
+        return mean_interval([math.log10(a / b) for a, b in zip(scaled, there, strict=True)])
 
     sizes = tuple(
         _SizeRow(

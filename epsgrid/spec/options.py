@@ -78,8 +78,8 @@ class ModelOptions(PluginOptions):
 
     def identity(self) -> dict[str, Any]:
         """Return the options that can change a trial's numbers, as plain JSON values."""
-        added = self.model_dump(include=set(self.added_fields), exclude_defaults=True)
-        return {key: value for key, value in super().identity().items() if key in added or key not in self.added_fields}
+        unused = {name for name in self.added_fields if getattr(self, name) == type(self).model_fields[name].default}
+        return {name: value for name, value in super().identity().items() if name not in unused}
 
 
 FILLED_IN = ("inputs", "outputs")
