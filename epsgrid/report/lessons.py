@@ -82,7 +82,7 @@ def rules_table(tallies: Sequence[RuleTally]) -> Table | None:
             (
                 *(row.rule, str(row.runs), *(f"{own:.3g}" for own in (row.no_cost, row.costs, row.open))),
                 f"{100 * row.no_cost / row.runs:.0f} % ({100 * low:.0f} to {100 * high:.0f} %)",
-                *(f"{row.median:.2f}", f"{row.worst:.2f}", row.worst_run if row.worst else NOTHING),
+                *(_margins(row.median), _margins(row.worst), row.worst_run if row.worst else NOTHING),
             )
         )
     columns = ("rule", "runs", "no cost", "costs", "open", "no cost in", "loses, median", "at worst", "where")
@@ -94,6 +94,11 @@ def rules_table(tallies: Sequence[RuleTally]) -> Table | None:
     return Table("What rules of thumb lose", columns, tuple(rows), note, points=tuple(_safest(tallies)))
 
 
+def _margins(loss: float) -> str:
+    """Show a loss in margins; that of a training that diverged is infinite."""
+    return "diverged" if math.isinf(loss) else f"{loss:.2f}" if loss < 1000 else f"{loss:.1e}"
+
+
 def _safest(tallies: Sequence[RuleTally]) -> Iterator[str]:
     """Yield which rule of one ε, and which of several, loses least, and where each fails."""
     several = [row for row in tallies if row.rule == WINDOW or "bounds" in row.rule]
@@ -102,7 +107,7 @@ def _safest(tallies: Sequence[RuleTally]) -> Iterator[str]:
             first = own[0]
             fails = shortened(first.failed) if first.failed else "none"
             often = f"costs nothing in {first.no_cost:.3g} of {count(first.runs, 'run')}"
-            worst = f"at worst {first.worst:.2f} margins"
+            worst = f"at worst {_margins(first.worst)} margins"
             yield f"Of {what} the least is lost by: {first.rule}, which {often}, something in {fails}; {worst}."
 
 
@@ -133,7 +138,7 @@ def constant_table(runs: Sequence[Run]) -> Table | None:
         names = [standing for standing, _ in standings[place]]
         good, worse = names.count("as good"), names.count("worse") + names.count("diverged")
         losses = [lost for _, lost in standings[place]]
-        texts = ["diverged" if math.isinf(lost) else f"{lost:.2f}" for lost in (median(losses), max(losses))]
+        texts = [_margins(lost) for lost in (median(losses), max(losses))]
         rows_of.append(
             (power(float(f"1e{place}")), *map(str, (len(names), good, worse, len(names) - good - worse)), *texts)
         )

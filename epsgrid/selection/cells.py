@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 TOLERANCE = 1e-9
 """Relative; ε values are powers of ten, so anything between rounding and a decade would do."""
+_DIVERGED = 1e15
+"""A score so many times as large as the best one, or as 1, is that of a training that diverged without an overflow."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,8 @@ class TrialRow:
 
     Attributes:
         state: "done", "diverged", "failed", "pruned", "pending", "running" or "interrupted".
-        score, test: what it is selected by, and the test metric, at the selected epoch; finite, None unless done.
+        score, test: what it is selected by, and the test metric, at the selected epoch; finite, None unless done. A
+            score beyond all measure is one of a training that diverged.
         selected_epoch: from 1; None unless done.
         seconds: what it cost; None without a result.
         error: why it failed, diverged or was pruned; None otherwise.
@@ -164,9 +167,12 @@ def read_cells(stored: StoredExperiment, bounds: EpsilonBounds | None = None) ->
     groups: dict[tuple[float, float | None], dict[int, Trial]] = {}
     for cell in stored.grid.cells if stored.grid else ():
         groups.setdefault((cell.grid_rate, cell.epsilon), {})[cell.seed] = cell
+    metric = read_metric(stored)
+    known = [score for result in stored.results.values() if (score := _finite(result.selecting)) is not None]
+    limit = _DIVERGED * max(1.0, abs((max if metric and metric.sign > 0 else min)(known, default=0.0)))
     cells = []
     for (rate, epsilon), by_seed in sorted(groups.items(), key=lambda item: (item[0][0], item[0][1] or 0.0)):
-        trials = tuple(_trial(stored, by_seed[seed]) for seed in sorted(by_seed))
+        trials = tuple(_trial(stored, by_seed[seed], limit) for seed in sorted(by_seed))
         inside = None
         if stored.is_listed and stored.grid and epsilon is not None:
             inside = epsilon in stored.grid.epsilons.get(NARROWED, ())
@@ -188,7 +194,7 @@ def read_cells(stored: StoredExperiment, bounds: EpsilonBounds | None = None) ->
     return tuple(cells)
 
 
-def _trial(stored: StoredExperiment, cell: Trial) -> TrialRow:
+def _trial(stored: StoredExperiment, cell: Trial, limit: float) -> TrialRow:
     result, state = stored.results.get(cell.id), stored.states[cell.id]
     if result is None:
         failure = stored.failures.get(cell.id)
@@ -196,11 +202,12 @@ def _trial(stored: StoredExperiment, cell: Trial) -> TrialRow:
         error = failure.error if failure else pruning.label if pruning else None
         return TrialRow(cell.id, cell.seed, state, None, None, None, None, error)
     score, started = _finite(result.selecting), _started(result.provenance)
-    if result.state == "diverged" or score is None:
-        error = result.reason or "its score is not finite"
-        return TrialRow(cell.id, cell.seed, "diverged", None, None, None, result.seconds, error, started)
     # A training of the user's own may take no test score: then its settings are compared by what they are chosen by.
     test, epoch = score if result.test is None else _finite(result.test), result.selected_epoch
+    if result.state == "diverged" or score is None or max(abs(score), abs(test or 0.0)) > limit:
+        what = "not finite" if score is None else "beyond all measure"
+        error = result.reason or f"its score is {what}"
+        return TrialRow(cell.id, cell.seed, "diverged", None, None, None, result.seconds, error, started)
     return TrialRow(cell.id, cell.seed, "done", score, test, epoch, result.seconds, None, started)
 
 

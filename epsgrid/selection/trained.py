@@ -15,9 +15,6 @@ from epsgrid.selection.formatting import Metric
 if TYPE_CHECKING:
     from epsgrid.numerics.layout import Layout
 
-_DIVERGED = 1e15
-"""A score so many times as large as the best one, or as 1, is that of a training that diverged without an overflow."""
-
 
 @dataclass(frozen=True)
 class Trained:
@@ -26,7 +23,7 @@ class Trained:
     Attributes:
         cells: the settings, in the order of the layout.
         layout: their scores, larger is better, those of `seeds` first; None without any.
-        diverged: settings that diverged on one of these seeds, or have a score beyond all measure.
+        diverged: settings that diverged on one of these seeds.
         unfinished, pruned: settings with a trial that failed or has not ended, and with one that was pruned.
         seeds: those that every setting has; contenders may have more.
     """
@@ -77,15 +74,11 @@ def trained(cells: Sequence[Cell], contenders: Sequence[Cell], metric: Metric | 
     owners = Counter(seed for own in further.values() for seed in own if seed not in seeds)
     fresh = sorted(owners, key=lambda seed: (-owners[seed], seed))
     inside, diverged, scores = [], [], []
-    best = max(
-        (metric.sign * trial.score for cell in lasting for trial in cell.trials if trial.score is not None), default=0
-    )
-    limit = _DIVERGED * max(1.0, abs(best))
     for cell in lasting:
         by_seed = _ended(cell) | further.get((cell.learning_rate, cell.epsilon), {})
         rows = [by_seed[seed] for seed in itertools.takewhile(by_seed.__contains__, [*seeds, *fresh])]
         known = [(trial.score, trial.test) for trial in rows if trial.score is not None and trial.test is not None]
-        if len(known) < len(rows) or any(abs(score) > limit for pair in known for score in pair):
+        if len(known) < len(rows):
             diverged.append(cell)
         else:
             inside.append(cell)

@@ -135,20 +135,6 @@ def test_a_setting_that_diverged_on_one_seed_is_no_best() -> None:
     says(found.of("narrowing"), "against lr 1e-2, ε 1e-8", "no cost")
 
 
-@pytest.mark.parametrize("huge", [1e56, 1e200, 1e300])
-def test_perplexities_beyond_all_measure_count_as_diverged(huge: float) -> None:
-    """They did on an LSTM with a large ε at its effective learning rate, and their squares were more than a number."""
-    beyond: list[Score] = [huge, 3 * huge, 400.0, huge]
-    cells = [
-        cell(own.learning_rate, epsilon, beyond if epsilon == min(OUTSIDE) else noisy(360.0, place, noise=1e3))
-        for place, own in enumerate(sweep(FLAT).values())
-        for epsilon in [own.epsilon or 0.0]
-    ]
-    found = answer(evidence(cells, metric=PERPLEXITY, margin_asked="2 %"))
-    assert {row.epsilon: row.standing for row in found.epsilons}[min(OUTSIDE)] == "diverged"
-    assert found.of("default").answer == "keep" and (found.sd or math.inf) < 10
-
-
 def test_missing_results_make_an_answer_provisional() -> None:
     def pending(own: Cell) -> list[Score] | None:
         return [*noisy(0.9, 3, 3), "pending"] if own.epsilon == 1e-10 and own.learning_rate == 1e-2 else None

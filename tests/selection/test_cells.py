@@ -11,6 +11,7 @@ from epsgrid.errors import CorruptRecordError
 from epsgrid.selection.cells import Cell, Choice, best, read_cells, read_metric, tally
 from epsgrid.selection.formatting import Metric
 from epsgrid.selection.load import load_experiment
+from epsgrid.selection.trained import trained
 from epsgrid.store.records import TrialResult
 from tests.report.simulate import Outcome, Truth, cells, result, simulate
 
@@ -97,6 +98,27 @@ def test_a_done_trial_with_a_score_that_is_not_finite_counts_as_diverged(tmp_pat
     cell = read_cells(stored)[0]
     assert (cell.tally.diverged, cell.score, cell.inside) == (1, None, None)
     assert cell.trials[0].error == "its score is not finite"
+
+
+@pytest.mark.parametrize("huge", [1e56, 1e200, 1e300])
+@pytest.mark.parametrize("metric", [PERPLEXITY, ACCURACY])
+def test_a_score_beyond_all_measure_counts_as_diverged(tmp_path: Path, metric: Metric, huge: float) -> None:
+    """As on an LSTM with a large ε at its effective learning rate; the squares of such scores are no numbers."""
+    good = (360.0, 361.0) if metric is PERPLEXITY else (0.9, 0.8)
+    fates: Fates = {1e-8: (good,) * 3, 1e-2: ((-metric.sign * huge,) * 2, good, (good[0], -metric.sign * huge))}
+    stored = simulate(
+        tmp_path,
+        by_epsilon(fates),
+        narrowed=None,
+        conventional=tuple(fates),
+        rates=(1e-3,),
+        metric=(metric.name, metric.direction, metric.unit),
+    )
+    default, large = read_cells(stored)
+    assert (default.tally.diverged, large.tally.diverged, large.tally.done) == (0, 2, 1)
+    assert large.test is not None and large.test.mean == good[1]
+    assert large.trials[0].error == "its score is beyond all measure"
+    assert [cell.epsilon for cell in trained([default, large], (), metric).diverged] == [1e-2]
 
 
 def test_a_trial_given_twice_counts_once(tmp_path: Path) -> None:
