@@ -3,8 +3,9 @@
     python scripts/run_claims.py --out runs-claims                   # days on two cores; resumes exactly
     python scripts/run_claims.py --out runs-claims cnn-adam vit-adam
 
-Each experiment is probed, swept over the narrowed and the conventional grid with three seeds, and then, with fresh
-seeds and further learning rates where they decide, until its questions are answered or twelve fresh seeds are used.
+Each experiment is probed, swept over the narrowed and the conventional grid with three seeds (two where a training
+takes more than half a minute), and then, with fresh seeds and further learning rates where they decide, until its
+questions are answered or twelve fresh seeds are used.
 Margins were fixed before anything was trained: a point of accuracy, and two where a model learns 30 to 45 % in the time
 and scatters by more than a point. The reports: `epsgrid report runs-claims/claims-*/ --out runs-claims`.
 """
@@ -55,6 +56,7 @@ class Recipe(NamedTuple):
     training: str
     margin: str
     optimizers: tuple[str, ...]
+    seeds: int = 3
 
 
 RECIPES = {
@@ -94,7 +96,9 @@ RECIPES = {
         ("adam", "sgdm"),
     ),
     "resnet": Recipe(FEWER_IMAGES, "{name: resnet34, width: 8}", "{epochs: 6, batch_size: 32}", "2", ("adam", "sgdm")),
-    "densenet": Recipe(FEWER_IMAGES, "{name: densenet121, growth: 4}", "{epochs: 5, batch_size: 64}", "2", ("adam",)),
+    "densenet": Recipe(
+        FEWER_IMAGES, "{name: densenet121, growth: 4}", "{epochs: 5, batch_size: 64}", "2", ("adam",), 2
+    ),
     "vit": Recipe(
         FEW_IMAGES,
         "{name: vit, patch: 4, width: 48, depth: 2, heads: 2, dropout: 0.0}",
@@ -108,11 +112,12 @@ RECIPES = {
         "{epochs: 6, batch_size: 1024, schedule: {kind: inverse_sqrt, warmup_steps: 100}}",
         "2 %",
         ("adamw", "rmsprop"),
+        2,
     ),
     "lstm": Recipe(WORDS, LSTM % 1, RECURRENT, "2 %", ("adam", "adabelief", "sgdm")),
-    "lstm2": Recipe(WORDS, LSTM % 2, MORE_STEPS, "2 %", ("adam",)),
-    "lstm3": Recipe(WORDS, LSTM % 3, MORE_STEPS, "2 %", ("adam",)),
-    "awd": Recipe(WORDS, AWD, RECURRENT, "2 %", ("adam",)),
+    "lstm2": Recipe(WORDS, LSTM % 2, MORE_STEPS, "2 %", ("adam",), 2),
+    "lstm3": Recipe(WORDS, LSTM % 3, MORE_STEPS, "2 %", ("adam",), 2),
+    "awd": Recipe(WORDS, AWD, RECURRENT, "2 %", ("adam",), 2),
 }
 UNTIL_DECIDED = ["--extend-rates", "--until-decided", "--max-seeds", "12"]
 NAMES = [f"{task}-{optimizer}" for task, recipe in RECIPES.items() for optimizer in recipe.optimizers]
@@ -128,7 +133,7 @@ def spec(name: str, out: Path) -> str:
         bounds = (out / f"claims-{task}-adam" / "bounds.json").as_posix()
         own = f'{{name: "adam_by_group:{optimizer.upper()}", bounds: {bounds}}}'
     rates = RATES.get(optimizer, "[1e-3, 3e-3, 1e-2]")
-    seeds = [0, 1, 2]
+    seeds = [*range(recipe.seeds)]
     if optimizer in NO_EPSILON:
         seeds += range(10_000, 10_006)  # of those that the others may get to be decided
     mode = "fixed" if optimizer in NO_EPSILON else "effective"  # a large ε makes the step lr/ε: fair at its own rates
