@@ -30,6 +30,7 @@ RATES = {
     "adagrad": "[3e-3, 1e-2, 3e-2]",
     "adadelta": "[0.1, 0.3, 1]",
     "rmsprop": "[3e-4, 1e-3, 3e-3]",
+    "lstm-sgdm": "[3, 10, 30]",  # about lr/ε of Adam where hardly an entry adapts, and what is usual there
 }
 FEW_IMAGES = "{name: cifar10, validation: 2000, subset: {train: 3000, validation: 2000, test: 4000}}"
 FEWER_IMAGES = "{name: cifar10, validation: 2000, subset: {train: 2000, validation: 1000, test: 4000}}"
@@ -132,7 +133,7 @@ def spec(name: str, out: Path) -> str:
     elif optimizer.startswith("by_"):
         bounds = (out / f"claims-{task}-adam" / "bounds.json").as_posix()
         own = f'{{name: "adam_by_group:{optimizer.upper()}", bounds: {bounds}}}'
-    rates = RATES.get(optimizer, "[1e-3, 3e-3, 1e-2]")
+    rates = RATES.get(name, RATES.get(optimizer, "[1e-3, 3e-3, 1e-2]"))
     seeds = [*range(recipe.seeds)]
     if optimizer in NO_EPSILON:
         seeds += range(10_000, 10_006)  # of those that the others may get to be decided
