@@ -26,11 +26,11 @@ ALL = (
 NO_EPSILON = ("sgdm", "adam_atan2", "by_kind", "by_layer")
 """Compared with the others: momentum SGD, Adam-atan2, and Adam with an ε for each kind of layer or each layer."""
 RATES = {
-    "sgdm": "[1e-2, 3e-2, 0.1]",
-    "adagrad": "[3e-3, 1e-2, 3e-2]",
-    "adadelta": "[0.1, 0.3, 1]",
-    "rmsprop": "[3e-4, 1e-3, 3e-3]",
-    "lstm-sgdm": "[3, 10, 30]",  # about lr/ε of Adam where hardly an entry adapts, and what is usual there
+    "sgdm": (1e-2, 3e-2, 0.1),
+    "adagrad": (3e-3, 1e-2, 3e-2),
+    "adadelta": (0.1, 0.3, 1.0),
+    "rmsprop": (3e-4, 1e-3, 3e-3),
+    "lstm-sgdm": (3.0, 10.0, 30.0),  # about lr/ε of Adam where hardly an entry adapts, and what is usual there
 }
 FEW_IMAGES = "{name: cifar10, validation: 2000, subset: {train: 3000, validation: 2000, test: 4000}}"
 FEWER_IMAGES = "{name: cifar10, validation: 2000, subset: {train: 2000, validation: 1000, test: 4000}}"
@@ -133,7 +133,9 @@ def spec(name: str, out: Path) -> str:
     elif optimizer.startswith("by_"):
         bounds = (out / f"claims-{task}-adam" / "bounds.json").as_posix()
         own = f'{{name: "adam_by_group:{optimizer.upper()}", bounds: {bounds}}}'
-    rates = RATES.get(name, RATES.get(optimizer, "[1e-3, 3e-3, 1e-2]"))
+    rates = RATES.get(name, RATES.get(optimizer, (1e-3, 3e-3, 1e-2)))
+    if task == "nuclei" and optimizer not in NO_EPSILON:  # seconds each: so that no ε has its best rate at an end
+        rates = (*(rate / 10 for rate in rates[:2]), *rates, *(10 * rate for rate in rates[1:]))
     seeds = [*range(recipe.seeds)]
     if optimizer in NO_EPSILON:
         seeds += range(10_000, 10_006)  # of those that the others may get to be decided
@@ -145,7 +147,7 @@ model: {recipe.model}
 optimizer: {own}
 training: {recipe.training}
 probe: {{seeds: 2}}
-sweep: {{grid: both, learning_rates: {rates}, lr_mode: {mode}, seeds: {seeds}}}
+sweep: {{grid: both, learning_rates: [{", ".join(f"{rate:g}" for rate in rates)}], lr_mode: {mode}, seeds: {seeds}}}
 report: {{margin: {recipe.margin}}}
 """
 

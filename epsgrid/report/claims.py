@@ -13,13 +13,14 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import TYPE_CHECKING, Literal
 
 from epsgrid.grids import CONVENTIONAL, NARROWED, REFERENCE
 from epsgrid.numerics.fits import Step, fit_step
 from epsgrid.report.rows import AdaptiveRow, ClaimRow, Comparison
 from epsgrid.selection.answers import COSTS, NO_COST
-from epsgrid.selection.cells import TOLERANCE, Cell, Choice, best, difference
+from epsgrid.selection.cells import TOLERANCE, Cell, Choice, at_epsilon, best, difference
 from epsgrid.selection.evidence import Evidence
 from epsgrid.selection.formatting import Metric, amounts, count, interval, percent, power
 from epsgrid.selection.load import StoredExperiment
@@ -84,6 +85,7 @@ _NEAR_ZERO, _NEAR_ONE = 0.05, 0.95  # shares of adaptable entries that count as 
 _ABRUPT_DECADES = 2.0  # width of the change, from 10 to 90 % of the way, up to which it counts as abrupt
 _ONE_STEP = 0.9  # share of a curve's variance that one step must explain to describe it
 _LEAST_POINTS = 6
+_BY_CHANCE = 3.0  # spreads of a training: a dozen means of three seeds lie 1.9 ± 0.4 of them apart
 
 
 def _like_sgd(run: Run, runs: Sequence[Run]) -> _Judgement | None:
@@ -104,34 +106,48 @@ def _like_sgd(run: Run, runs: Sequence[Run]) -> _Judgement | None:
     if share is None:
         return _undecided("the share of adaptable entries is not known: no probe")
     where = f"{source} at the best setting, {tuned.cell.label}"
-    if share > _NEAR_ZERO:
-        few = [
-            cell for cell in comparison.cells if (own := _share(cell, comparison)[0]) is not None and own <= _NEAR_ZERO
-        ]
-        if not few:
-            return _undecided(f"{where}; no ε was swept at which hardly any entry adapts")
-        gap = run.evidence.loss(run.evidence.without(few), few)
-        if gap is None or gap.n < 2:
-            return _undecided(f"{where}; but ε at which hardly any entry adapts may be as good")
-        ends = _bounds_of(gap, metric)
-        if gap.high < (comparison.answers.margin or 0.0):
-            text = f"{where}; but ε at which hardly any entry adapts are as good within the margin: they lose {ends}"
-            return _Judgement("reproduced", text)
-        if gap.low > 0:
-            return _Judgement("not reproduced", f"{where}; ε at which hardly any entry adapts lose {ends}")
-        return _undecided(f"{where}; but ε at which hardly any entry adapts may be as good: they lose {ends}")
     reference = next((other for other in runs if other.is_reference and other.setting == run.setting), None)
+    if share > _NEAR_ZERO:
+        judged = _without_adapting(run, metric, where)
+        if judged.answer != "undecided" or reference is None:
+            return judged
     if reference is None:
         return _undecided(
             f"{where}; no run of sgdm on the same task, model, data and training is among those compared, so there is "
             "no metric to compare with"
         )
-    return _equal(tuned, reference, metric, where, run.comparison.answers.margin or 0.0)
+    return _equal(run, tuned, reference, metric, where)
 
 
-def _equal(tuned: Choice, reference: Run, metric: Metric, where: str, margin: float) -> _Judgement:
+def _without_adapting(run: Run, metric: Metric, where: str) -> _Judgement:
+    """Judge whether ε at which hardly any entry adapts lose less than the margin."""
+    comparison = run.comparison
+    few = [cell for cell in comparison.cells if (own := _share(cell, comparison)[0]) is not None and own <= _NEAR_ZERO]
+    if not few:
+        return _undecided(f"{where}; no ε was swept at which hardly any entry adapts")
+    rest = run.evidence.without(few)
+    gap = run.evidence.loss(rest, few)
+    if gap is None or gap.n < 2:
+        return _undecided(f"{where}; but ε at which hardly any entry adapts may be as good")
+    ends = _bounds_of(gap, metric)
+    if gap.high < (comparison.answers.margin or 0.0):
+        text = f"{where}; but ε at which hardly any entry adapts are as good within the margin: they lose {ends}"
+        return _at_their_best(_Judgement("reproduced", text), (run, rest))
+    if gap.low > 0:
+        text = f"{where}; ε at which hardly any entry adapts lose {ends}"
+        return _at_their_best(_Judgement("not reproduced", text), (run, few))
+    return _undecided(f"{where}; but ε at which hardly any entry adapts may be as good: they lose {ends}")
+
+
+def _at_their_best(judged: _Judgement, *turning: tuple[Run, Sequence[Cell]]) -> _Judgement:
+    """Return a judgement unless the best of some settings, had it a better learning rate, might turn it."""
+    note = next(filter(None, (run.evidence.open_note(cells) for run, cells in turning)), "")
+    return _undecided(f"{judged.numbers}; but {note}") if note else judged
+
+
+def _equal(run: Run, tuned: Choice, reference: Run, metric: Metric, where: str) -> _Judgement:
     """Judge whether two metrics are equal within noise: the interval of their difference lies within a margin."""
-    row = reference.comparison.best_of(REFERENCE)
+    row, margin = reference.comparison.best_of(REFERENCE), run.comparison.answers.margin or 0.0
     if row is None or row.choice.cell is None or reference.comparison.metric != metric:
         return _undecided(f"{where}; {reference.name} has no setting to compare with")
     gap = difference(tuned, row.choice, ("tuned", "sgdm"), metric)
@@ -139,10 +155,12 @@ def _equal(tuned: Choice, reference: Run, metric: Metric, where: str, margin: fl
         return _undecided(f"{where}; against {reference.name}: {gap.unknown or 'one common seed has no spread'}")
     ends = f"{where}; tuned − sgdm ({reference.name}) {interval(gap.low, gap.high, metric)}"
     allowed = f"margin ±{amounts([margin], metric)}"
+    one, other = (run, run.evidence.without(())), (reference, reference.evidence.cells)
     if -margin <= gap.low and gap.high <= margin:
-        return _Judgement("reproduced", f"{ends}, within the {allowed}")
+        return _at_their_best(_Judgement("reproduced", f"{ends}, within the {allowed}"), one, other)
     if gap.low > margin or gap.high < -margin:
-        return _Judgement("not reproduced", f"{ends}, beyond the {allowed}")
+        judged = _Judgement("not reproduced", f"{ends}, beyond the {allowed}")
+        return _at_their_best(judged, other if gap.low > margin else one)
     return _undecided(f"{ends}, neither within nor beyond the {allowed}")
 
 
@@ -164,20 +182,24 @@ def _full_adaptability(run: Run) -> _Judgement | None:
     numbers = f"ε at which less than {percent(_NEAR_ONE)} of the non-zero entries adapt lose {_bounds_of(gap, metric)}"
     if run.evidence.trained.unfinished or gap.low <= 0 <= gap.high:
         return _undecided(numbers)
-    return _Judgement("reproduced" if gap.low > 0 else "not reproduced", numbers)
+    if gap.low > 0:
+        return _at_their_best(_Judgement("reproduced", numbers), (run, rest))
+    return _at_their_best(_Judgement("not reproduced", numbers), (run, full))
 
 
-def _abruptness(comparison: Comparison) -> _Judgement:
+def _abruptness(run: Run) -> _Judgement:
     """Judge whether a step fitted to the metric over log10 ε is narrow."""
-    side, step, text = change_of(comparison)
+    side, step, text = change_of(run)
     if step is None:
         return _undecided(text)
     places = f"{power(10**step.centre_low)} to {power(10**step.centre_high)}"
     widths = f"{step.width_low:.1f} to {step.width_high:.1f}"
     numbers = (
         f"{side}: half-way at ε {power(10**step.centre)} ({places}), 10 to 90 % within {step.width:.1f} decades "
-        f"({widths}), R² = {step.explained:.2f}, {text}"
+        f"({widths}), R² = {step.explained:.2f}"
     )
+    if text:
+        return _undecided(f"{numbers}; but {text}")
     if step.width_high <= _ABRUPT_DECADES:
         return _Judgement("reproduced", numbers)
     if step.width_low > _ABRUPT_DECADES:
@@ -185,33 +207,33 @@ def _abruptness(comparison: Comparison) -> _Judgement:
     return _undecided(numbers)
 
 
-def change_of(comparison: Comparison) -> tuple[str, Step | None, str]:
-    """Fit a step to the metric over log10 ε at the best learning rate.
+def change_of(run: Run) -> tuple[str, Step | None, str]:
+    """Fit a step to the metric over log10 ε, each at its best learning rate.
 
     Returns:
-        The side of the curve that it describes, the step or None, and the learning rate or why there is none.
+        The side of the curve that it describes, the step or None, and why there is none or what speaks against it.
     """
-    metric, top = comparison.metric, best(comparison.cells, comparison.metric).cell
-    if metric is None or top is None:
-        return "", None, "no setting can be chosen" if metric else "no trial has finished"
-    scores = [
-        (cell.epsilon, cell.test)
-        for cell in comparison.cells
-        if cell.learning_rate == top.learning_rate and cell.epsilon is not None and cell.test is not None
-    ]
-    if len(scores) < _LEAST_POINTS:
-        return "", None, f"{len(scores)} ε with a score at the best learning rate are too few to fit a step"
-    means, sds = [test.mean for _, test in scores], [test.sd for _, test in scores if test.sd is not None]
-    if max(means) - min(means) <= 2 * max(sds, default=0.0):
+    metric, cells = run.comparison.metric, run.comparison.cells
+    if metric is None:
+        return "", None, "no trial has finished"
+    chosen = [best(at_epsilon(epsilon, cells), metric).cell for epsilon in run.evidence.epsilons]
+    tops = [(cell, cell.test) for cell in chosen if cell is not None and cell.test is not None]
+    if len(tops) < _LEAST_POINTS:
+        return "", None, f"{count(len(tops), 'ε')} with a score are too few to fit a step"
+    means, sds = [test.mean for _, test in tops], [test.sd for _, test in tops if test.sd is not None]
+    if sds and max(means) - min(means) <= _BY_CHANCE * math.sqrt(fmean(sd**2 for sd in sds)):
         return "", None, "the curve is flat: its range is within the spread of the seeds"
     if metric.direction == "min" and not metric.unit and min(means) > 0:  # a perplexity counts on a log scale
         means = [math.log10(mean) for mean in means]
-    epsilons = [math.log10(epsilon) for epsilon, _ in scores]
+    epsilons = [math.log10(cell.epsilon or math.nan) for cell, _ in tops]
     side, step = _fitted([(x, metric.sign * y) for x, y in zip(epsilons, means, strict=True)])
     if step is None or step.explained < _ONE_STEP:
         share = "none could be fitted" if step is None else f"R² = {step.explained:.2f}"
         return side, None, f"no single step describes the curve ({share})"
-    return side, step, f"lr {power(top.learning_rate)}"
+    half = (max(means) + min(means)) / 2
+    fallen = [cell for (cell, _), mean in zip(tops, means, strict=True) if metric.sign * (mean - half) < 0]
+    notes = (run.evidence.open_note(at_epsilon(cell.epsilon or math.nan, cells)) for cell in fallen)
+    return side, step, next(filter(None, notes), "")
 
 
 def _fitted(points: Sequence[tuple[float, float]]) -> tuple[str, Step | None]:
@@ -271,7 +293,7 @@ def claims(runs: Sequence[Run]) -> tuple[ClaimRow, ...]:
         *(("sgd", run.name, _like_sgd(run, runs)) for run in judged),
         *(("adaptable", run.name, _full_adaptability(run)) for run in judged),
         *(("epoch-1", run.name, _trusted(run.comparison, _epoch_1(run.comparison))) for run in judged),
-        *(("abrupt", run.name, _abruptness(run.comparison)) for run in judged),
+        *(("abrupt", run.name, _abruptness(run)) for run in judged),
     ]
     if len(judged) > 1:
         judgements.append(("varies", ", ".join(run.name for run in judged), _varies(judged)))

@@ -167,7 +167,7 @@ def optima_table(runs: Sequence[Run]) -> Table | None:
         plausible = [row.epsilon for row in found if row.standing in ("as good", OPEN)]
         middle, ratios = _relative(comparison)
         ends = [ratios[epsilon] for epsilon in plausible if epsilon in ratios]
-        _, step, _ = change_of(comparison)
+        _, step, _ = change_of(run)
         moved = comparison.most_moved
         rows.append(
             (

@@ -21,7 +21,7 @@ by chance; so an end matters only as far as the rise from the best learning rate
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -29,7 +29,6 @@ from epsgrid.grids import CONVENTIONAL, NARROWED
 from epsgrid.selection.cells import Cell, at_epsilon, of_grid
 from epsgrid.selection.evidence import Evidence
 from epsgrid.selection.formatting import amounts, count, duration, percent, power, ranges
-from epsgrid.selection.trained import edge_of
 from epsgrid.store.state import PRUNED
 
 if TYPE_CHECKING:
@@ -74,7 +73,7 @@ class EpsilonRow:
             None where it diverged or is not finished.
         standing: "as good", "worse", "open", "diverged" or "not finished".
         edge: "lowest" or "highest" where its best learning rate is at that end of those tried, "only" where a single
-            one was; None otherwise.
+            one was, "flat" where it is worse and none of them makes a difference; None otherwise.
     """
 
     epsilon: float
@@ -203,8 +202,8 @@ def _compared(
         edge = None if turning is None else evidence.edge(turning)
         if turning is not None and edge is not None and edge.matters:
             more_seeds = edge.is_unsure
-            decided, text = OPEN, f"{_edge_sentence([turning], evidence.cells)} As far as tried: {text}"
-        elif note := _edge_note([own, top], evidence.cells):
+            decided, text = OPEN, f"{_edge_sentence(turning, evidence)} As far as tried: {text}"
+        elif note := evidence.edge_note([own, top]):
             text += f" {note[0].upper()}{note[1:]}{'' if decided == OPEN else ', which cannot turn this answer'}."
     keys = {(cell.learning_rate, cell.epsilon) for cell in (*better, *other)}
     fresh = [cell for cell in evidence.contenders if (cell.learning_rate, cell.epsilon) in keys]
@@ -341,7 +340,7 @@ def _equivalent(evidence: Evidence, rows: Sequence[EpsilonRow]) -> Answer:
         return Answer(question, OPEN, f"{text} One seed cannot tell a difference from chance.")
     top = evidence.trained.top(evidence.cells)
     if top is not None and (edge := evidence.edge(top)) is not None and edge.matters:
-        return Answer(question, OPEN, f"{_edge_sentence([top], evidence.cells)} As far as tried: {text}")
+        return Answer(question, OPEN, f"{_edge_sentence(top, evidence)} As far as tried: {text}")
     decided = sum(row.standing != OPEN for row in rows)
     return Answer(question, f"{decided} of {len(rows)} decided" if decided < len(rows) else "decided", text)
 
@@ -430,20 +429,5 @@ def _trust(evidence: Evidence) -> Answer:
     return Answer("trust", found.verdict, f"Confidence in the bounds is {found.verdict}: {reasons}.")
 
 
-def _edge_sentence(chosen: Iterable[Cell], cells: Sequence[Cell]) -> str:
-    """Return a sentence about those of some settings whose learning rate is at an edge; "" where none is."""
-    note = _edge_note(chosen, cells)
-    return note and f"Open: {note}, so a better one may lie beyond (`epsgrid sweep --extend-rates`)."
-
-
-def _edge_note(chosen: Iterable[Cell], cells: Sequence[Cell]) -> str:
-    found: dict[str, list[str]] = {}
-    for cell in dict.fromkeys(chosen):
-        if (edge := edge_of(cell, cells)) is not None:
-            found.setdefault(edge, []).append(f"ε {power(cell.epsilon)} ({power(cell.learning_rate)})")
-    return "; ".join(
-        f"only one learning rate was tried at {' and '.join(who)}"
-        if edge == "only"
-        else f"the best learning rate of {' and '.join(who)} is the {edge} tried"
-        for edge, who in found.items()
-    )
+def _edge_sentence(cell: Cell, evidence: Evidence) -> str:
+    return f"Open: {evidence.edge_note([cell])}, so a better one may lie beyond (`epsgrid sweep --extend-rates`)."

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from epsgrid.numerics.statistics import LEVEL
 from epsgrid.selection.cells import Cell, at_epsilon, read_cells, read_metric
-from epsgrid.selection.formatting import Metric
+from epsgrid.selection.formatting import Metric, power
 from epsgrid.selection.load import StoredExperiment, of_trials
 from epsgrid.selection.trained import Trained, edge_of, margin_of, trained
 from epsgrid.spec.trial import Trial
@@ -22,9 +22,13 @@ if TYPE_CHECKING:
     from epsgrid.numerics.placement import Placement
 
 
+_FAR = 10.0
+"""Margins that are lost where nothing is learned, at least."""
+
+
 @dataclass(frozen=True)
 class _Edge:
-    """A learning rate at the "lowest" or "highest" end of those tried, or the "only" one.
+    """A learning rate at the "lowest" or "highest" end of those tried, the "only" one, or one of a "flat" range.
 
     It `matters` where the next one may gain the margin or more; `is_unsure` where more seeds can show that it does not.
     """
@@ -105,7 +109,10 @@ class Evidence:
 
         At an end a better rate may lie beyond. Between the best rate inside and the end the curve rises by some amount,
         and where learning rates are equally far apart and the curve is concave it rises by less over the next step.
+        Near its top it is, and not where nothing is learned, whatever the rate: see `is_flat`.
         """
+        if self.is_flat(cell):
+            return _Edge("flat", True, False)
         name = edge_of(cell, self.cells)
         if name is None:
             return None
@@ -115,11 +122,48 @@ class Evidence:
             return _Edge(name, True, False)
         return _Edge(name, rise.high >= self.margin, rise.low <= 0 and rise.high >= self.margin)
 
+    def is_flat(self, cell: Cell) -> bool:
+        """Whether a setting's ε loses more than ten margins, and its learning rates differ by less than one.
+
+        So it is where none of them trains: they say nothing of others.
+        """
+        own, layout = self.rates(cell), self.trained.layout
+        places = self.trained.places(own)
+        if layout is None or self.margin is None or cell.epsilon is None or not 1 < len(own) == len(places):
+            return False
+        means = layout.test[places, : layout.seeds].mean(1)
+        lost = self.loss(self.without(own), own)
+        is_far = lost is not None and lost.n > 1 and lost.low > _FAR * self.margin
+        return is_far and bool(means.max() - means.min() < self.margin)
+
     def inner(self, cell: Cell) -> Cell | None:
         """Return the best setting of the same ε whose learning rate is not at an end; None where there is none."""
-        assert cell.epsilon is not None
-        own = at_epsilon(cell.epsilon, self.cells)
-        return self.trained.top([each for each in own if edge_of(each, self.cells) is None])
+        return self.trained.top([each for each in self.rates(cell) if edge_of(each, self.cells) is None])
+
+    def rates(self, cell: Cell) -> list[Cell]:
+        """Return the settings that differ from one in nothing but the learning rate, and the setting itself."""
+        return [*self.cells] if cell.epsilon is None else at_epsilon(cell.epsilon, self.cells)
+
+    def edge_note(self, chosen: Iterable[Cell]) -> str:
+        """Say of which of some settings a better learning rate may lie beyond those tried; "" where of none."""
+        found: dict[str, list[str]] = {}
+        for cell in dict.fromkeys(chosen):
+            if (edge := self.edge(cell)) is not None:
+                of = "the optimizer" if cell.epsilon is None else f"ε {power(cell.epsilon)}"
+                rate = "" if edge.name == "flat" else f" ({power(cell.learning_rate)})"
+                found.setdefault(edge.name, []).append(f"{of}{rate}")
+        texts = {
+            "only": "only one learning rate was tried at {}",
+            "flat": "no learning rate tried at {} makes a difference",
+        }
+        usual = "the best learning rate of {} is the {} tried"
+        return "; ".join(texts.get(name, usual).format(" and ".join(who), name) for name, who in found.items())
+
+    def open_note(self, better: Sequence[Cell]) -> str:
+        """Return such a note about the best of some settings where a better rate may gain the margin; "" elsewhere."""
+        top = self.trained.top(better)
+        edge = None if top is None else self.edge(top)
+        return self.edge_note([top]) if top is not None and edge is not None and edge.matters else ""
 
 
 def evidence(stored: StoredExperiment, estimates: Sequence[tuple[str, float]] = ()) -> Evidence:

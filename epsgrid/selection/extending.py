@@ -1,4 +1,7 @@
-"""Which learning rates to try beyond the grid's: where the best of a compared ε is the lowest or highest tried."""
+"""Which learning rates to try beyond the grid's: where the best of a compared ε is the lowest or highest tried.
+
+Also where none of them makes a difference.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from epsgrid.store.records import AddedRate
 
 MAX_ADDED = 4
 """Learning rates that are added on one side of a grid at most."""
-_SIDES = {"lowest": (-1,), "highest": (1,), "only": (-1, 1)}
+_SIDES = {"lowest": (-1,), "highest": (1,), "only": (-1, 1), "flat": (-1, 1)}
 
 
 def rates_beyond(evidence: Evidence, grids: Sequence[str], rates: Sequence[float]) -> tuple[AddedRate, ...]:
@@ -29,7 +32,7 @@ def rates_beyond(evidence: Evidence, grids: Sequence[str], rates: Sequence[float
     for own in sides:
         top = evidence.trained.top(own)
         if top is not None:
-            epsilon, edge = top.epsilon, edge_of(top, evidence.cells)
+            epsilon, edge = top.epsilon, "flat" if evidence.is_flat(top) else edge_of(top, evidence.cells)
         elif own and all(cell.tally.complete for cell in own):
             epsilon, edge = max((cell.epsilon for cell in own), key=lambda value: value or 0.0), "lowest"
         else:

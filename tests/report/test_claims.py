@@ -161,6 +161,33 @@ def test_abrupt_is_undecided_where_no_step_can_be_seen(tmp_path: Path) -> None:
     assert (waves.answer, "no single step describes the curve" in waves.numbers) == ("undecided", True)
 
 
+def test_nothing_is_concluded_from_learning_rates_of_which_none_trains(tmp_path: Path) -> None:
+    """At a large ε the model stays at chance, and a lower or a higher learning rate may train it."""
+
+    def dead(rate: float, epsilon: float | None, seed: int) -> Outcome:
+        return (0.1, 0.1) if epsilon is not None and epsilon > 2e-3 else curve(lambda _: 0.9)(rate, epsilon, seed)
+
+    tuned = run(tmp_path / "a", dead)
+    beyond = "no learning rate tried at ε 1e-2 makes a difference"
+    abrupt, alike = found("abrupt", tuned), found("sgd", tuned)
+    assert abrupt.answer == alike.answer == "undecided"
+    assert beyond in abrupt.numbers and "but no learning rate tried at ε" in alike.numbers
+    assert found("sgd", tuned, reference(tmp_path / "b", 0.9)).answer == "reproduced"
+    assert found("sgd", tuned, reference(tmp_path / "c", 0.8)).answer == "not reproduced"
+
+
+def test_nothing_is_concluded_at_an_end_of_the_learning_rates(tmp_path: Path) -> None:
+    tuned = run(tmp_path / "a", curve(flat_top))
+    edge = reference(tmp_path / "b", 0.8, rates=(1e-3, 1e-2))
+    row = found("sgd", tuned, edge)
+    assert (row.answer, "of the optimizer (1e-3) is the lowest tried" in row.numbers) == ("undecided", True)
+    row = found("abrupt", run(tmp_path / "c", curve(step(1.0)), rates=(1e-3, 1e-2)))
+    assert (row.answer, "is the lowest tried" in row.numbers) == ("undecided", True)
+    truth = curve(lambda decade: 80 + 5 * abs(decade + 8), noise=0.1)
+    row = found("adaptable", run(tmp_path / "d", truth, metric=PERPLEXITY, rates=(1e-3, 1e-2)))
+    assert (row.answer, "is the lowest tried" in row.numbers) == ("undecided", True)
+
+
 def on_task(found: Run, task: str) -> Run:
     return replace(found, comparison=replace(found.comparison, task=task))
 

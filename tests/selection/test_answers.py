@@ -18,6 +18,7 @@ from epsgrid.numerics.placement import Placement
 from epsgrid.selection.answers import Answer, Answers, answer
 from epsgrid.selection.cells import Cell
 from epsgrid.selection.evidence import Evidence
+from epsgrid.selection.extending import rates_beyond
 from epsgrid.selection.formatting import Metric
 from epsgrid.selection.trained import margin_of
 from tests.report.simulate import measured
@@ -185,6 +186,29 @@ def test_an_end_that_is_best_by_chance_does_not_matter() -> None:
 
     found = answer(changed(level, {**FLAT, 1e-5: 0.95}))
     says(found.of("default"), "^Change ε", "change")
+
+
+def test_learning_rates_of_which_none_trains_say_nothing_of_others() -> None:
+    """As of a CNN whose steps are too large at a large ε: at chance, whatever the learning rate, and at none better."""
+
+    def dead(own: Cell) -> list[Score] | None:
+        return noisy(0.1, round(3 + 100 * own.learning_rate)) if own.epsilon in OUTSIDE else None
+
+    found = answer(one := changed(dead))
+    words = "Open: no learning rate tried at ε 1e-{} makes a difference, so a better one .*As far as tried: {}"
+    says(found.of("default"), words.format(8, "Change ε = 1e-8"), "open")
+    says(found.of("narrowing"), words.format("(8|10)", "Narrowing cost nothing that matters"), "open")
+    assert not found.of("default").more_seeds
+    assert {(row.standing, row.edge) for row in found.epsilons if row.epsilon in OUTSIDE} == {("open", "flat")}
+    added = rates_beyond(one, BOTH, [1e-3, 1e-2, 1e-1])
+    assert {(each.epsilon, each.learning_rate) for each in added} >= {(1e-8, 1e-4), (1e-8, 1.0)}
+
+    def trains_below(own: Cell) -> list[Score] | None:
+        return noisy(0.5, 3) if own.epsilon in OUTSIDE and own.learning_rate == 1e-2 else dead(own)
+
+    found = answer(changed(trains_below))
+    says(found.of("default"), "^Change ε = 1e-8", "change")
+    says(found.of("narrowing"), "^Narrowing cost nothing that matters", "no cost")
 
 
 def test_only_one_learning_rate_leaves_it_open() -> None:

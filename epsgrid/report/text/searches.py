@@ -35,7 +35,7 @@ def epsilons_table(comparison: Comparison) -> Table | None:
 
     def row_of(row: EpsilonRow) -> tuple[str, ...]:
         cell = cells.get(row.cell)
-        found = row.standing + (f" ({row.edge} rate)" if row.edge else "")
+        found = row.standing + (f" ({row.edge} rate{'s' if row.edge == 'flat' else ''})" if row.edge else "")
         if cell is None:
             return (power(row.epsilon), *[NOTHING] * (len(columns) - 2), found)
         at_most = NOTHING if row.loss is None or metric is None else amounts([max(row.loss.high, 0.0)], metric)
@@ -43,8 +43,10 @@ def epsilons_table(comparison: Comparison) -> Table | None:
         return (power(row.epsilon), *rates(cell, comparison)[:-1], *measured, at_most, found)
 
     notes = [metric_note(comparison), "loses: against the best of the other ε, all rows at once"]
-    if any(row.edge for row in rows):
+    if any(row.edge not in (None, "flat") for row in rows):
         notes.append("lowest, highest or only rate: the best learning rate is at an edge, a better one may lie beyond")
+    if any(row.edge == "flat" for row in rows):
+        notes.append("flat rates: none of them makes a difference, as where nothing is learned; others may")
     return Table("Each ε at its best learning rate", columns, tuple(map(row_of, rows)), "; ".join(filter(None, notes)))
 
 
