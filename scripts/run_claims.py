@@ -32,6 +32,7 @@ RATES = {
     "rmsprop": (3e-4, 1e-3, 3e-3),
     "alexnet-adam": (1e-4, 3e-4, 1e-3, 3e-3, 1e-2),  # the best of the three usual ones was the lowest for nearly all ε
     "vgg-adam": (1e-4, 3e-4, 1e-3, 3e-3, 1e-2),
+    "vit-adam": (1e-4, 3e-4, 1e-3, 3e-3),
     "lstm-sgdm": (3.0, 10.0, 30.0),  # about lr/ε of Adam where hardly an entry adapts, and what is usual there
 }
 FEW_IMAGES = "{name: cifar10, validation: 2000, subset: {train: 3000, validation: 2000, test: 4000}}"
