@@ -137,8 +137,6 @@ def spec(name: str, out: Path) -> str:
         bounds = (out / f"claims-{task}-adam" / "bounds.json").as_posix()
         own = f'{{name: "adam_by_group:{optimizer.upper()}", bounds: {bounds}}}'
     rates = RATES.get(name, RATES.get(optimizer, (1e-3, 3e-3, 1e-2)))
-    if task == "nuclei" and optimizer not in NO_EPSILON:  # seconds each: so that no ε has its best rate at an end
-        rates = (*(rate / 10 for rate in rates[:2]), *rates, *(10 * rate for rate in rates[1:]))
     seeds = [*range(recipe.seeds)]
     if optimizer in NO_EPSILON:
         seeds += range(10_000, 10_006)  # of those that the others may get to be decided

@@ -12,7 +12,7 @@ import itertools
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import TYPE_CHECKING, Literal
 
@@ -51,6 +51,14 @@ class Run:
     evidence: Evidence
     setting: str
     is_reference: bool
+
+    def with_all_seeds(self, choice: Choice) -> Choice:
+        """Return a chosen setting with the fresh seeds, too, where it was trained with any."""
+        if choice.cell is None:
+            return choice
+        own = (choice.cell.learning_rate, choice.cell.epsilon)
+        more = (cell for cell in self.evidence.contenders if (cell.learning_rate, cell.epsilon) == own)
+        return replace(choice, cell=next(more, choice.cell))
 
 
 def _undecided(why: str) -> _Judgement:
@@ -150,7 +158,7 @@ def _equal(run: Run, tuned: Choice, reference: Run, metric: Metric, where: str) 
     row, margin = reference.comparison.best_of(REFERENCE), run.comparison.answers.margin or 0.0
     if row is None or row.choice.cell is None or reference.comparison.metric != metric:
         return _undecided(f"{where}; {reference.name} has no setting to compare with")
-    gap = difference(tuned, row.choice, ("tuned", "sgdm"), metric)
+    gap = difference(run.with_all_seeds(tuned), row.choice, ("tuned", "sgdm"), metric)
     if gap.low is None or gap.high is None:
         return _undecided(f"{where}; against {reference.name}: {gap.unknown or 'one common seed has no spread'}")
     ends = f"{where}; tuned − sgdm ({reference.name}) {interval(gap.low, gap.high, metric)}"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from statistics import fmean, median
 
 from epsgrid.grids import DEFAULT, REFERENCE
@@ -230,8 +230,4 @@ def _chosen(run: Run, at_default: bool) -> Choice:
     choice = best([cell for cell in run.comparison.cells if cell.epsilon is not None], run.comparison.metric)
     if at_default:
         choice = row.choice if row else Choice(None, "not trained", 0, 0)
-    if choice.cell is None:
-        return choice
-    own = (choice.cell.learning_rate, choice.cell.epsilon)
-    more = (cell for cell in run.evidence.contenders if (cell.learning_rate, cell.epsilon) == own)
-    return replace(choice, cell=next(more, choice.cell))
+    return run.with_all_seeds(choice)
