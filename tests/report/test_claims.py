@@ -82,6 +82,22 @@ def test_like_sgd_needs_few_adapting_entries_and_an_equal_metric(tmp_path: Path,
     assert "margin ±1.00 points" in row.numbers
 
 
+def test_like_sgd_compares_all_seeds(tmp_path: Path) -> None:
+    """Two seeds that differ by as much as the margin tell nothing, and the fresh ones of the contenders do."""
+    noise = {0: 0.02, 1: -0.02}
+
+    def truth(rate: float, epsilon: float | None, seed: int) -> Outcome:
+        value = curve(flat_top)(rate, epsilon, seed)
+        return (value[0], value[1] + noise.get(seed, 0.0)) if isinstance(value, tuple) else value
+
+    tuned = run(tmp_path / "a", truth, seeds=(0, 1))
+    other = reference(tmp_path / "b", 0.9, seeds=tuple(range(12)))
+    assert found("sgd", tuned, other).answer == "undecided"
+    contenders = run(tmp_path / "c", truth, seeds=tuple(range(12))).evidence.cells
+    more = replace(tuned, evidence=replace(tuned.evidence, contenders=contenders))
+    assert found("sgd", more, other).answer == "reproduced"
+
+
 def test_like_sgd_is_undecided_without_a_reference_of_the_same_setting(tmp_path: Path) -> None:
     tuned = run(tmp_path / "a", curve(flat_top))
     assert "no run of sgdm on the same task" in found("sgd", tuned).numbers
