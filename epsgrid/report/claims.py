@@ -224,8 +224,8 @@ def change_of(run: Run) -> tuple[str, Step | None, str]:
     metric, cells = run.comparison.metric, run.comparison.cells
     if metric is None:
         return "", None, "no trial has finished"
-    chosen = [best(at_epsilon(epsilon, cells), metric).cell for epsilon in run.evidence.epsilons]
-    tops = [(cell, cell.test) for cell in chosen if cell is not None and cell.test is not None]
+    chosen = [(epsilon, best(at_epsilon(epsilon, cells), metric).cell) for epsilon in run.evidence.epsilons]
+    tops = [(epsilon, cell.test) for epsilon, cell in chosen if cell is not None and cell.test is not None]
     if len(tops) < _LEAST_POINTS:
         return "", None, f"{count(len(tops), 'ε')} with a score are too few to fit a step"
     means, sds = [test.mean for _, test in tops], [test.sd for _, test in tops if test.sd is not None]
@@ -233,14 +233,14 @@ def change_of(run: Run) -> tuple[str, Step | None, str]:
         return "", None, "the curve is flat: its range is within the spread of the seeds"
     if metric.direction == "min" and not metric.unit and min(means) > 0:  # a perplexity counts on a log scale
         means = [math.log10(mean) for mean in means]
-    epsilons = [math.log10(cell.epsilon or math.nan) for cell, _ in tops]
+    epsilons = [math.log10(epsilon) for epsilon, _ in tops]
     side, step = _fitted([(x, metric.sign * y) for x, y in zip(epsilons, means, strict=True)])
     if step is None or step.explained < _ONE_STEP:
         share = "none could be fitted" if step is None else f"R² = {step.explained:.2f}"
         return side, None, f"no single step describes the curve ({share})"
     half = (max(means) + min(means)) / 2
-    fallen = [cell for (cell, _), mean in zip(tops, means, strict=True) if metric.sign * (mean - half) < 0]
-    notes = (run.evidence.open_note(at_epsilon(cell.epsilon or math.nan, cells)) for cell in fallen)
+    fallen = [epsilon for (epsilon, _), mean in zip(tops, means, strict=True) if metric.sign * (mean - half) < 0]
+    notes = (run.evidence.open_note(at_epsilon(epsilon, cells)) for epsilon in fallen)
     return side, step, next(filter(None, notes), "")
 
 

@@ -11,7 +11,7 @@ from epsgrid.numerics.statistics import LEVEL
 from epsgrid.selection.cells import Cell, at_epsilon, read_cells, read_metric
 from epsgrid.selection.formatting import Metric, power
 from epsgrid.selection.load import StoredExperiment, of_trials
-from epsgrid.selection.trained import Trained, edge_of, margin_of, trained
+from epsgrid.selection.trained import Trained, margin_of, trained
 from epsgrid.spec.trial import Trial
 from epsgrid.store.cells import code_of
 from epsgrid.store.state import FINISHED, trial_state
@@ -113,7 +113,7 @@ class Evidence:
         """
         if self.is_flat(cell):
             return _Edge("flat", True, False)
-        name = edge_of(cell, self.cells)
+        name = self._end(cell)
         if name is None:
             return None
         inner = self.inner(cell)
@@ -138,11 +138,17 @@ class Evidence:
 
     def inner(self, cell: Cell) -> Cell | None:
         """Return the best setting of the same ε whose learning rate is not at an end; None where there is none."""
-        return self.trained.top([each for each in self.rates(cell) if edge_of(each, self.cells) is None])
+        return self.trained.top([each for each in self.rates(cell) if self._end(each) is None])
 
     def rates(self, cell: Cell) -> list[Cell]:
         """Return the settings that differ from one in nothing but the learning rate, and the setting itself."""
         return [*self.cells] if cell.epsilon is None else at_epsilon(cell.epsilon, self.cells)
+
+    def _end(self, cell: Cell) -> str | None:
+        rates = sorted({other.learning_rate for other in self.rates(cell)})
+        if len(rates) < 2:
+            return "only"
+        return "lowest" if cell.learning_rate == rates[0] else "highest" if cell.learning_rate == rates[-1] else None
 
     def edge_note(self, chosen: Iterable[Cell]) -> str:
         """Say of which of some settings a better learning rate may lie beyond those tried; "" where of none."""

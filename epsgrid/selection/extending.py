@@ -1,7 +1,4 @@
-"""Which learning rates to try beyond the grid's: where the best of a compared ε is the lowest or highest tried.
-
-Also where none of them makes a difference.
-"""
+"""Learning rates to try beyond the grid's: where the best of a compared ε is at an edge, or none of them trains."""
 
 from __future__ import annotations
 
@@ -9,10 +6,8 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from epsgrid.selection.cells import at_epsilon
 from epsgrid.selection.deciding import comparisons
 from epsgrid.selection.evidence import Evidence
-from epsgrid.selection.trained import edge_of
 from epsgrid.store.records import AddedRate
 
 MAX_ADDED = 4
@@ -32,16 +27,16 @@ def rates_beyond(evidence: Evidence, grids: Sequence[str], rates: Sequence[float
     for own in sides:
         top = evidence.trained.top(own)
         if top is not None:
-            epsilon, edge = top.epsilon, "flat" if evidence.is_flat(top) else edge_of(top, evidence.cells)
+            cell, edge = top, evidence.edge(top)
+            name = edge.name if edge else None
         elif own and all(cell.tally.complete for cell in own):
-            epsilon, edge = max((cell.epsilon for cell in own), key=lambda value: value or 0.0), "lowest"
+            cell, name = max(own, key=lambda cell: cell.epsilon or 0.0), "lowest"
         else:
             continue
-        same = evidence.cells if epsilon is None else at_epsilon(epsilon, evidence.cells)
-        tried = [cell.learning_rate for cell in same]
-        for side in _SIDES[edge] if edge else ():
+        tried = [other.learning_rate for other in evidence.rates(cell)]
+        for side in _SIDES[name] if name else ():
             beyond = (rate for rate in _ladder(rates, side) if rate > max(tried) or rate < min(tried))
-            found |= {AddedRate(epsilon, rate): None for rate in list(beyond)[:1]}
+            found |= {AddedRate(cell.epsilon, rate): None for rate in list(beyond)[:1]}
     return tuple(found)
 
 

@@ -1,4 +1,4 @@
-"""The settings that can be compared, with their scores; the margin that counts; learning rates at an edge."""
+"""The settings that can be compared, with their scores; the margin that counts."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from epsgrid.errors import SpecError
-from epsgrid.selection.cells import Cell, TrialRow, at_epsilon
+from epsgrid.selection.cells import Cell, TrialRow
 from epsgrid.selection.formatting import Metric
 
 if TYPE_CHECKING:
@@ -112,12 +112,3 @@ def margin_of(asked: float | str | None, metric: Metric, scale: float) -> float:
     if isinstance(asked, str):
         return float(asked.removesuffix("%")) / 100 * abs(scale)
     return asked / metric.factor
-
-
-def edge_of(cell: Cell, cells: Sequence[Cell]) -> str | None:
-    """Return at which end of the learning rates tried at its ε a setting's is; None where others lie on both sides."""
-    same = cells if cell.epsilon is None else at_epsilon(cell.epsilon, cells)
-    rates = sorted({other.learning_rate for other in same})
-    if len(rates) < 2:
-        return "only"
-    return "lowest" if cell.learning_rate == rates[0] else "highest" if cell.learning_rate == rates[-1] else None
