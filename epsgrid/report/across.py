@@ -46,7 +46,7 @@ _ORDER = ("task", "model", "optimizer")
 _TITLE, _PAGES = "Experiments side by side", "Reports of the experiments"
 _ABOUT = {
     "What rules of thumb lose": "how the bounds, the default ε and point estimates fare over all runs",
-    "Where the best ε lies": "beside the gradient magnitudes; how sharply scores fall, how far bounds move",
+    "Where the best ε lies": "beside the gradient magnitudes; how sharply scores and steps fall, how far bounds move",
     "ε relative to the median gradient magnitude": "is the best ε a constant times the median √v̂?",
     "Without ε": "momentum SGD and others that have none, on the same data",
     "Experiments": "bounds, and the test metric at the best settings",

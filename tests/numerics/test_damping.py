@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from epsgrid import optimizers, plugins
 from epsgrid.numerics import counting
-from epsgrid.numerics.damping import NOT_SHORTENED, damping_of, largest_harmless, pooled
+from epsgrid.numerics.damping import NOT_SHORTENED, damping_of, decades_of_fall, largest_harmless, pooled
 from epsgrid.numerics.placement import Placement
 from tests.numerics.reference import exact_damping
 
@@ -77,6 +77,7 @@ def test_what_does_not_move_has_no_damping():
     assert damping_of(counting.count(nothing, 1.0), Placement.outside(), 1e-8) is None
     assert exact_damping(nothing, 1.0, Placement.outside(), 1e-8) is None
     assert largest_harmless([counting.count(nothing, 1.0)], Placement.outside()) is None
+    assert decades_of_fall([counting.count(nothing, 1.0)], Placement.outside()) is None
     assert pooled([]) is None
 
 
@@ -98,3 +99,23 @@ def test_layers_are_pooled_and_the_largest_harmless_epsilon_is_found(placement):
     assert exact_damping(torch.cat(layers), 1.0, placement, decade_higher) < NOT_SHORTENED
     both = pooled(damping_of(each, placement, epsilon) for each in histograms)
     assert (both.moving, both.mean) == (400, pytest.approx(means[0], abs=both.error))
+
+
+@pytest.mark.parametrize(("placement", "decades"), [(Placement.outside(), 1.91), (Placement.inside(), 1.31)])
+def test_steps_of_one_entry_fall_within_known_decades(placement, decades):
+    """s/(s + b) and s/√(s² + b²) fall from 0.9 to 0.1 over a factor of 81 and of √(99 · 81/19) in b."""
+    one = counting.count(torch.tensor([3e-11]), 1.0)
+    assert decades_of_fall([one], placement) == pytest.approx(decades, abs=0.011)
+    assert math.log10(81) == pytest.approx(1.908, abs=1e-3)
+    assert math.log10(99 * 81 / 19) / 2 == pytest.approx(1.313, abs=1e-3)
+
+
+@pytest.mark.parametrize("placement", PLACEMENTS)
+def test_steps_fall_over_as_many_decades_as_an_exact_scan_finds(placement):
+    v = 10.0 ** torch.linspace(-16, -6, 50, dtype=torch.float64)
+    places = [place / 50 for place in range(-600, 100)]
+    exact = [exact_damping(v, 1.0, placement, placement.epsilon_from_magnitude(10**place)) for place in places]
+    decades = sum(0.1 < damping <= 0.9 for damping in exact) / 50
+    assert decades_of_fall([counting.count(v[:20], 1.0), counting.count(v[20:], 1.0)], placement) == pytest.approx(
+        decades, abs=0.04
+    )

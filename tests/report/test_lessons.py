@@ -73,6 +73,8 @@ def test_the_best_is_found_relative_to_the_median(tmp_path: Path) -> None:
     where = table("Where the best ε lies", tmp_path, "near", "far")
     assert {row[0]: row[1] for row in where.rows} == {"near": "1e-3", "far": "1e-5"}
     assert len({row[3] for row in where.rows}) == 1, where.rows
+    (steps,) = {row[where.columns.index("of the steps")] for row in where.rows}
+    assert 1.9 < float(steps) < 1.9 + 1.6, "one entry's, and those over which the entries lie"
 
 
 def test_an_optimizer_without_epsilon_is_compared_with_the_same_setting(tmp_path: Path) -> None:
@@ -84,3 +86,15 @@ def test_an_optimizer_without_epsilon_is_compared_with_the_same_setting(tmp_path
     assert row[3:6] == ("0", "1", "0")
     assert float(row[6].replace("−", "-").split()[0]) == pytest.approx(12, abs=0.3)
     assert row[7:] == ("1", "0", "0")
+
+
+def test_an_optimizer_without_epsilon_at_its_highest_rate_is_not_called_worse(tmp_path: Path) -> None:
+    simulate(tmp_path / "tuned", peaked(best=1e-3, height=0.9), **SMALL)  # type: ignore[arg-type]
+    low, plain = (1e-5, 1e-4), {"reference": True, "probe": False, "optimizer": "sgdm"}
+    simulate(tmp_path / "plain", peaked(height=0.87), rates=low, **plain)  # type: ignore[arg-type]
+    (row,) = table("Without ε", tmp_path, "tuned", "plain").rows
+    assert float(row[2].replace("−", "-").split()[0]) == pytest.approx(-4, abs=0.3)
+    assert row[3:6] == ("0", "0", "1"), "a higher rate may be four points better"
+    simulate(tmp_path / "plain", peaked(height=0.96), rates=low, **plain)  # type: ignore[arg-type]
+    (row,) = table("Without ε", tmp_path, "tuned", "plain").rows
+    assert row[3:6] == ("1", "0", "0"), "a higher rate would not make it less good"
