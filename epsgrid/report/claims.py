@@ -114,7 +114,8 @@ def _like_sgd(run: Run, runs: Sequence[Run]) -> _Judgement | None:
     if share is None:
         return _undecided("the share of adaptable entries is not known: no probe")
     where = f"{source} at the best setting, {tuned.cell.label}"
-    reference = next((other for other in runs if other.is_reference and other.setting == run.setting), None)
+    same = (other for other in runs if other.setting == run.setting)
+    reference = next((other for other in same if other.comparison.optimizer == "sgdm"), None)
     if share > _NEAR_ZERO:
         judged = _without_adapting(run, metric, where)
         if judged.answer != "undecided" or reference is None:

@@ -105,6 +105,14 @@ def test_like_sgd_is_undecided_without_a_reference_of_the_same_setting(tmp_path:
     assert found("sgd", tuned, other).answer == "undecided"
 
 
+def test_like_sgd_is_not_judged_by_another_optimizer_without_epsilon(tmp_path: Path) -> None:
+    tuned, same = run(tmp_path / "a", curve(flat_top)), curve(lambda _: 0.9)
+    other = run(tmp_path / "b", same, "atan2", reference=True, probe=False, optimizer="adam_atan2")
+    assert "no run of sgdm on the same task" in found("sgd", tuned, other).numbers
+    row = found("sgd", tuned, other, reference(tmp_path / "c", 0.8))
+    assert row.answer == "not reproduced" and "sgdm (sgdm)" in row.numbers, row.numbers
+
+
 def test_like_sgd_is_refuted_where_adapting_entries_win(tmp_path: Path) -> None:
     row = found("sgd", run(tmp_path / "a"))
     assert row.answer == "not reproduced" and "ε at which hardly any entry adapts lose" in row.numbers
