@@ -90,7 +90,7 @@ _STATEMENTS = {
 }
 _LANGUAGE = ("perplexity", "bleu")
 _NEAR_ZERO, _NEAR_ONE = 0.05, 0.95  # shares of adaptable entries that count as none and as all
-_ABRUPT_DECADES = 2.0  # width of the change, from 10 to 90 % of the way, up to which it counts as abrupt
+_ABRUPT_DECADES = 2.0  # width of the change in √v̂ units, from 10 to 90 % of the way, up to which it counts as abrupt
 _ONE_STEP = 0.9  # share of a curve's variance that one step must explain to describe it
 _LEAST_POINTS = 6
 _BY_CHANCE = 3.0  # spreads of a training: a dozen means of three seeds lie 1.9 ± 0.4 of them apart
@@ -204,7 +204,7 @@ def _abruptness(run: Run) -> _Judgement:
     places = f"{power(10**step.centre_low)} to {power(10**step.centre_high)}"
     widths = f"{step.width_low:.1f} to {step.width_high:.1f}"
     numbers = (
-        f"{side}: half-way at ε {power(10**step.centre)} ({places}), 10 to 90 % within {step.width:.1f} decades "
+        f"{side}: half-way at ε {power(10**step.centre)} ({places}), 10 to 90 % within {step.width:.1f} decades of √v̂ "
         f"({widths}), R² = {step.explained:.2f}"
     )
     if text:
@@ -220,7 +220,8 @@ def change_of(run: Run) -> tuple[str, Step | None, str]:
     """Fit a step to the metric over log10 ε, each at its best learning rate.
 
     Returns:
-        The side of the curve that it describes, the step or None, and why there is none or what speaks against it.
+        The side of the curve that it describes, the step or None, and why there is none or what speaks against it. Its
+        widths count in √v̂ units, of which two decades of an ε inside the root are one.
     """
     metric, cells = run.comparison.metric, run.comparison.cells
     if metric is None:
@@ -239,6 +240,11 @@ def change_of(run: Run) -> tuple[str, Step | None, str]:
     if step is None or step.explained < _ONE_STEP:
         share = "none could be fitted" if step is None else f"R² = {step.explained:.2f}"
         return side, None, f"no single step describes the curve ({share})"
+    if (placement := run.evidence.placement) is not None:
+        low, high = (math.log10(placement.magnitude_from_epsilon(tops[end][0])) for end in (0, -1))
+        ratio = (high - low) / (epsilons[-1] - epsilons[0])
+        ends = {"width_low": ratio * step.width_low, "width_high": ratio * step.width_high}
+        step = replace(step, width=ratio * step.width, **ends)
     half = (max(means) + min(means)) / 2
     fallen = [epsilon for (epsilon, _), mean in zip(tops, means, strict=True) if metric.sign * (mean - half) < 0]
     notes = (run.evidence.open_note(at_epsilon(epsilon, cells)) for epsilon in fallen)

@@ -197,9 +197,9 @@ def optima_table(runs: Sequence[Run]) -> Table | None:
     note = (
         "plausible: not told from the best; of the median: the same in √v̂ units over the median; optimizer there: at "
         "the best ε; half-way, 10 to 90 %: of a step fitted to the metric over log ε, where one describes it and no "
-        "rate beyond those tried could change it; of the steps: decades over which ε shortens them to 90, then to 10 % "
-        "(one entry's takes 1.9, or 1.3 with ε inside the root); bounds moved: decades from the probe's, the worst of "
-        "the trainings at the best settings"
+        "rate beyond those tried could change it, in √v̂ units; of the steps: decades over which ε shortens them to 90, "
+        "then to 10 % (one entry's takes 1.9, or 1.3 with ε inside the root); bounds moved: decades from the probe's, "
+        "the worst of the trainings at the best settings"
     )
     return Table("Where the best ε lies", columns, tuple(rows), note, texts=1) if rows else None
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from epsgrid.numerics.placement import Placement
 from epsgrid.report.claims import _STATEMENTS, Run, claims
 from epsgrid.report.compare import whole
 from epsgrid.report.rows import ClaimRow, MovedRow
@@ -166,6 +167,12 @@ def test_abrupt_is_a_narrow_step(tmp_path: Path, width: float, answer: str) -> N
     assert row.answer == answer
     fitted = float(row.numbers.split("within ")[1].split()[0])
     assert fitted == pytest.approx(width, rel=0.1 if width > 1 else 0.6)  # sharper than the ε lie apart
+
+
+def test_a_step_of_an_epsilon_inside_the_root_is_half_as_wide(tmp_path: Path) -> None:
+    row = found("abrupt", run(tmp_path, curve(step(3.0)), placement=Placement.inside()))
+    fitted = float(row.numbers.split("within ")[1].split()[0])
+    assert (row.answer, fitted) == ("reproduced", pytest.approx(1.5, abs=0.1))
 
 
 def test_abrupt_looks_at_the_larger_side_of_a_peak(tmp_path: Path) -> None:
