@@ -6,6 +6,8 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+from epsgrid.selection.answers import OPEN, epsilon_rows
+from epsgrid.selection.cells import at_epsilon
 from epsgrid.selection.deciding import comparisons
 from epsgrid.selection.evidence import Evidence
 from epsgrid.store.records import AddedRate
@@ -18,11 +20,19 @@ _SIDES = {"lowest": (-1,), "highest": (1,), "only": (-1, 1), "flat": (-1, 1)}
 def rates_beyond(evidence: Evidence, grids: Sequence[str], rates: Sequence[float]) -> tuple[AddedRate, ...]:
     """Return the learning rates to try next; none where every best is inside, or enough were added.
 
-    Looked at are the best settings, of `grids`, of both sides of each comparison. Where all settings of a side diverge,
-    lower rates than the spec's `rates` are tried at its largest ε.
+    Looked at are the best settings, of `grids`, of both sides of each comparison, and that of each ε that may be as
+    good as the best and whose scores rise to an end: a fair comparison tries it further, too. Where all settings of a
+    side diverge, lower rates than the spec's `rates` are tried at its largest ε.
     """
     evidence = replace(evidence, cells=[cell for cell in evidence.cells if set(cell.grids) & set(grids)])
     sides = [side for pair in comparisons(evidence) for side in pair] if evidence.epsilons else [evidence.cells]
+    for row in epsilon_rows(evidence):
+        top = evidence.trained.top(at_epsilon(row.epsilon, evidence.cells))
+        if top is None or row.standing != OPEN or row.loss is None or row.loss.low >= (evidence.margin or 0.0):
+            continue
+        edge = evidence.edge(top)
+        if edge is not None and edge.name in ("lowest", "highest") and edge.matters and not edge.is_unsure:
+            sides.append([top])
     found: dict[AddedRate, None] = {}
     for own in sides:
         top = evidence.trained.top(own)

@@ -13,7 +13,6 @@ from typing import Any
 
 from epsgrid import optimizers
 from epsgrid.errors import SpecError
-from epsgrid.grids import CONVENTIONAL, NARROWED
 from epsgrid.grids._plan import Plan
 from epsgrid.selection import deciding, extending
 from epsgrid.selection.answers import NOT_ASKED, NOT_MEASURED, OPEN, Answers, answer
@@ -110,8 +109,7 @@ def preview(asked: Asked, what: GridChoice | Planned, further: Further, workers:
     if further.extend_rates:
         beyond = _rates_beyond(asked, what) if is_trained else ()
         if beyond or not is_trained:
-            sides = 4 if {NARROWED, CONVENTIONAL} <= planned.plan.epsilons.keys() else 2
-            compared = min(len({trial.epsilon for trial in trials}), sides)
+            compared = len({trial.epsilon for trial in trials})
             rates = compared * (extending.MAX_ADDED + (len(asked.spec.sweep.learning_rates) == 1))
         is_trained = is_trained and not beyond
         least, most = least + len(beyond) * seeds, most + rates * seeds

@@ -211,6 +211,19 @@ def test_learning_rates_of_which_none_trains_say_nothing_of_others() -> None:
     says(found.of("narrowing"), "^Narrowing cost nothing that matters", "no cost")
 
 
+def test_what_may_be_as_good_as_the_best_gets_a_further_rate_where_it_rises() -> None:
+    rising = {1e-4: (0.90, 0.92, 0.9405), 1e-10: (0.80, 0.82, 0.85)}  # near the best, and far from it
+
+    def scores(own: Cell) -> list[Score] | None:
+        levels = rising.get(own.epsilon or 0.0)
+        return levels and noisy(levels[[1e-3, 1e-2, 1e-1].index(own.learning_rate)], round(1 / own.learning_rate))
+
+    one = changed(scores, {**FLAT, 1e-5: 0.95})
+    standings = {row.epsilon: (row.standing, row.edge) for row in answer(one).epsilons}
+    assert standings[1e-4] == standings[1e-10] == ("open", "highest")
+    assert {(each.epsilon, each.learning_rate) for each in rates_beyond(one, BOTH, [1e-3, 1e-2, 1e-1])} == {(1e-4, 1.0)}
+
+
 def test_only_one_learning_rate_leaves_it_open() -> None:
     found = answer(evidence(sweep({**FLAT, 1e-5: 0.95}, rates={1e-2: 0.0})))
     says(found.of("default"), r"^Open: only one learning rate was tried at ε 1e-8 \(1e-2\), so a better one", "open")

@@ -320,7 +320,7 @@ def test_a_preview_counts_the_trainings_at_least_and_at_most(asking, further):
     assert counted_now() == (13 * 9, 13 * 9 + 39 * 12)
     assert counted_now(max_seeds=2) == (13 * 9, 13 * 9 + 39 * 2)
     both = preview(asked, "conventional", Further(extend_rates=True), 1)
-    assert (both.at_least, both.at_most) == (13 * 9, 13 * 9 + 2 * 4 * 3)
+    assert (both.at_least, both.at_most) == (13 * 9, 13 * 9 + 13 * 4 * 3)
     further(asked, Further(), score=score)
     least, most = counted_now()
     contenders = least // 3
