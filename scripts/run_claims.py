@@ -34,7 +34,7 @@ RATES = {
     "vgg-adam": (1e-4, 3e-4, 1e-3, 3e-3, 1e-2),
     "vit-adam": (1e-4, 3e-4, 1e-3, 3e-3),
     "nuclei-sgdm": (3e3, 1e4, 3e4, 1e5),  # its gradients are near 1e-8
-    "lstm-sgdm": (3.0, 10.0, 30.0),  # about lr/ε of Adam where hardly an entry adapts, and what is usual there
+    "lstm-sgdm": (1.0, 3.0, 10.0),
 }
 FEW_IMAGES = "{name: cifar10, validation: 2000, subset: {train: 3000, validation: 2000, test: 4000}}"
 FEWER_IMAGES = "{name: cifar10, validation: 2000, subset: {train: 2000, validation: 1000, test: 4000}}"
