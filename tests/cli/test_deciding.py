@@ -49,7 +49,9 @@ def test_killed_in_the_middle_it_gives_the_same_trials_and_the_same_answer(swept
     shown = whole.call(*ASKED)
     assert f"{planned['at_most']} trained now" in shown.stdout
     answer = shown.stdout.split("\n", 1)[1]
-    assert re.search(r"^(Keep|Change|Open:) .*margin 1.00 points, 3 seeds", answer, re.MULTILINE)
+    assert re.search(
+        r"^(Keep|Change|May the default ε stay\? Open:) .*margin 1.00 points, 3 seeds", answer, re.MULTILINE
+    )
     assert answer.rstrip().endswith(
         ("Decided with 1 fresh seed.", "Not decided with 1 fresh seed, all that were planned.")
     )

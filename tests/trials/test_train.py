@@ -1,4 +1,5 @@
 import dataclasses
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from epsgrid.tasks import Metric
 from epsgrid.trials import checkpoint
 from epsgrid.trials.building import seed_epoch
 from epsgrid.trials.device import computes_in_bfloat16, one_thread
-from epsgrid.trials.train import _best_epoch, _Run, score
+from epsgrid.trials.train import _best_epoch, _Run, score, take_step
 from tests.trials.conftest import make_setting
 
 
@@ -50,6 +51,17 @@ def test_training_equals_a_plain_loop(setting, tmp_path):
     assert [epoch.validation.metric for epoch in epochs] == scores
     assert result.validation.metric == max(scores)
     assert result.selected_epoch == 1 + scores.index(max(scores))
+
+
+@pytest.mark.skipif(not torch.set_flush_denormal(False), reason="this processor cannot flush subnormal numbers")
+def test_only_the_pass_takes_subnormal_numbers_for_zero(setting):
+    model = torch.nn.Linear(2, 1, bias=False, dtype=torch.float32)
+    task = SimpleNamespace(loss=lambda model, batch: (model.weight * batch).sum())
+    optimizer = torch.optim.Adam(model.parameters(), 1e-2, eps=1e-20)
+    take_step(task, model, optimizer, torch.tensor([[1e-39, 1e-20]]), setting.spec.training)
+    assert model.weight.grad.tolist() == [[0, pytest.approx(1e-20)]]
+    square = optimizer.state[model.weight]["exp_avg_sq"]
+    assert square.tolist() == [[0, pytest.approx(1e-43, rel=0.01)]], "what the step works out is left alone"
 
 
 @pytest.mark.parametrize("steps", [0, 7, 16, 17, 40])

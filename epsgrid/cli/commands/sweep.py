@@ -24,7 +24,7 @@ from epsgrid.cli.options import (
 from epsgrid.cli.progress import plan_lines, sweep_with_progress
 from epsgrid.cli.tables import show, table
 from epsgrid.errors import ExitCode, SpecError
-from epsgrid.selection.answers import NOT_ASKED
+from epsgrid.selection.answers import NOT_ASKED, NOT_FINISHED, OPEN
 from epsgrid.selection.deciding import MAX_FRESH_SEEDS, QUESTIONS
 from epsgrid.selection.formatting import duration, power
 from epsgrid.stages import deciding, experiment, plans
@@ -32,6 +32,9 @@ from epsgrid.stages.deciding import Further, Preview
 from epsgrid.stages.experiment import Asked
 from epsgrid.stages.scale import parse_sizes
 from epsgrid.stages.sweep import GridChoice, Planned
+
+_ASKS = {"default": "May the default ε stay? ", "narrowing": "Did narrowing cost anything? "}
+"""What an answer that decides nothing is the answer to; one that decides says so itself."""
 
 
 def sweep(
@@ -197,7 +200,8 @@ def train(
             results().print(f"failed {failure.id}: {failure.error}\n  log: {failure.log}", markup=False)
         for each in asked_questions:
             if each.answer != NOT_ASKED or each.question == "default":
-                results().print(each.text, style="bold", markup=False)
+                asks = _ASKS[each.question] if each.answer in (OPEN, NOT_FINISHED) else ""
+                results().print(f"{asks}{each.text}", style="bold", markup=False)
         if summary.why:
             results().print(summary.why, markup=False)
         then = "epsgrid report" if summary.complete else "epsgrid sweep (the same command trains what is missing)"
