@@ -56,12 +56,14 @@ def score(mean: float | None, sd: float | None, metric: Metric) -> str:
     '84.28'
     >>> score(84.2814, 0.3623, Metric("perplexity", "min", ""))
     '84.28 ± 0.36'
+    >>> score(7.1492e102, None, Metric("perplexity", "min", ""))
+    '7.15e102'
     """
     if mean is None:
         return NOTHING
     shown, digits = mean * metric.factor, _decimals(mean, metric)
-    spread = "" if sd is None else f" ± {sd * metric.factor:.{digits}f}"
-    return f"{shown:.{digits}f}{spread}{' %' if metric.unit else ''}"
+    spread = "" if sd is None else f" ± {_fixed(sd * metric.factor, digits)}"
+    return f"{_fixed(shown, digits)}{spread}{' %' if metric.unit else ''}"
 
 
 def gain(value: float, metric: Metric) -> str:
@@ -70,7 +72,7 @@ def gain(value: float, metric: Metric) -> str:
     >>> gain(-0.0102, Metric("accuracy", "max", "%"))
     '−1.02'
     """
-    text = f"{abs(value) * metric.factor:.{_decimals(value, metric)}f}"
+    text = _fixed(abs(value) * metric.factor, _decimals(value, metric))
     return f"{'−' if value < 0 else '+'}{text}" if float(text) else text
 
 
@@ -85,7 +87,7 @@ def amounts(values: Sequence[float], metric: Metric) -> str:
     shown = [value * metric.factor for value in values]
     largest = max(map(abs, shown))
     digits = 2 if metric.unit else min(max(2 - math.floor(math.log10(largest)), 0), 9) if largest else 0
-    texts = [f"{value:.{digits}f}".replace("-", "−") for value in shown]
+    texts = [_fixed(value, digits).replace("-", "−") for value in shown]
     return f"{' to '.join(texts)}{metric.difference_unit or f' {metric.name}'}"
 
 
@@ -125,7 +127,7 @@ def score_interval(low: float, high: float, metric: Metric) -> str:
     '93.12 to 94.12 %'
     """
     digits = max(_decimals(low, metric), _decimals(high, metric))
-    ends = [f"{end * metric.factor:.{digits}f}".replace("-", "−") for end in (low, high)]
+    ends = [_fixed(end * metric.factor, digits).replace("-", "−") for end in (low, high)]
     return f"{' to '.join(ends)}{' %' if metric.unit else ''}"
 
 
@@ -145,6 +147,11 @@ def duration(seconds: float) -> str:
         return f"{minutes // 60} h {minutes % 60:02d} min"
     hours = round(seconds / 3600)
     return f"{hours // 24} d {hours % 24:02d} h"
+
+
+def _fixed(value: float, digits: int) -> str:
+    """Write a number with decimals, or with an exponent where it is as large as those of diverged models are."""
+    return f"{value:.{digits}f}" if not 1e7 <= abs(value) < math.inf else precision.power(value)
 
 
 def _decimals(value: float, metric: Metric) -> int:
