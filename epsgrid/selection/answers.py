@@ -324,7 +324,7 @@ def _equivalent(evidence: Evidence, rows: Sequence[EpsilonRow]) -> Answer:
         "as good": f"As good as the best within {margin}",
         "worse": "Worse than the best",
         OPEN: "Open",
-        "diverged": "Diverged",
+        "diverged": "Diverged at all learning rates tried",
         NOT_FINISHED: "Not finished",
     }
     trained_epsilons = [row.epsilon for row in rows]

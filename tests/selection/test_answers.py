@@ -119,7 +119,7 @@ def test_divergence_decides_where_one_side_always_diverged() -> None:
         "change",
     )
     assert {row.epsilon: row.standing for row in found.epsilons}[DEFAULT] == "diverged"
-    says(found.of("equivalent"), r"Diverged: ε 1e-8\.", "decided")
+    says(found.of("equivalent"), r"Diverged at all learning rates tried: ε 1e-8\.", "decided")
     found = answer(changed(lambda own: None if own.epsilon == DEFAULT else DIVERGED))
     says(found.of("default"), r"^Keep ε = 1e-8: all others diverged on some seed, lr 1e-2, ε 1e-8 on none of 4", "keep")
     found = answer(changed(lambda own: DIVERGED))
