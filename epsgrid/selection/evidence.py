@@ -166,10 +166,15 @@ class Evidence:
         return "; ".join(texts.get(name, usual).format(" and ".join(who), name) for name, who in found.items())
 
     def open_note(self, better: Sequence[Cell]) -> str:
-        """Return such a note about the best of some settings where a better rate may gain the margin; "" elsewhere."""
+        """Return such a note about the best of some settings where a better rate may gain the margin; "" elsewhere.
+
+        Where all of them diverged there is no best, and another rate may train.
+        """
         top = self.trained.top(better)
-        edge = None if top is None else self.edge(top)
-        return self.edge_note([top]) if top is not None and edge is not None and edge.matters else ""
+        if top is None:
+            return f"every learning rate tried at ε {power(better[0].epsilon)} diverged on some seed" if better else ""
+        edge = self.edge(top)
+        return self.edge_note([top]) if edge is not None and edge.matters else ""
 
 
 def evidence(stored: StoredExperiment, estimates: Sequence[tuple[str, float]] = ()) -> Evidence:

@@ -207,6 +207,16 @@ def test_nothing_is_concluded_from_learning_rates_of_which_none_trains(tmp_path:
     assert found("sgd", tuned, reference(tmp_path / "c", 0.8)).answer == "not reproduced"
 
 
+def test_nothing_is_concluded_where_every_learning_rate_diverges_on_some_seed(tmp_path: Path) -> None:
+    def falls(rate: float, epsilon: float | None, seed: int) -> Outcome:
+        if epsilon is not None and epsilon > 2e-3:
+            return "diverged" if seed == 0 else (0.1, 0.1)
+        return curve(lambda _: 0.9)(rate, epsilon, seed)
+
+    row = found("abrupt", run(tmp_path, falls))
+    assert (row.answer, "every learning rate tried at ε 1e-2 diverged" in row.numbers) == ("undecided", True)
+
+
 def test_nothing_is_concluded_at_an_end_of_the_learning_rates(tmp_path: Path) -> None:
     tuned = run(tmp_path / "a", curve(flat_top))
     edge = reference(tmp_path / "b", 0.8, rates=(1e-3, 1e-2))
