@@ -172,7 +172,9 @@ class Evidence:
         """
         top = self.trained.top(better)
         if top is None:
-            return f"every learning rate tried at ε {power(better[0].epsilon)} diverged on some seed" if better else ""
+            if not better or not all(cell.tally.complete for cell in better):
+                return ""
+            return f"every learning rate tried at ε {power(better[0].epsilon)} diverged on some seed"
         edge = self.edge(top)
         return self.edge_note([top]) if edge is not None and edge.matters else ""
 
