@@ -15,7 +15,8 @@ run; "not asked" that the question makes no sense here.
 Every ε is compared with all its learning rates. Where the best is the lowest or the highest tried, a better one may
 lie beyond, and the answer stays open where that could turn it: "keep" where the next learning rate might help the
 others by the margin or more, "change" where it might help the default as much. With few seeds an end often looks best
-by chance; so an end matters only as far as the rise from the best learning rate inside may reach the margin.
+by chance; so an end matters only as far as the rise from the best learning rate inside may reach the margin. Where all
+learning rates of one side diverged, lower ones are tried before that decides.
 """
 
 from __future__ import annotations
@@ -192,7 +193,7 @@ def _compared(
     found: Loss | None = None
     more_seeds = False
     if top is None or own is None:
-        decided, text = _by_divergence(evidence, top, own, no, yes)
+        decided, text = _by_divergence(evidence, better, other, no, yes)
     else:
         found = evidence.loss(better, other)
         assert found is not None, "both have scores"
@@ -217,10 +218,10 @@ def _compared(
 
 
 def _by_divergence(
-    evidence: Evidence, top: Cell | None, own: Cell | None, no: tuple[str, str], yes: tuple[str, str]
+    evidence: Evidence, better: Sequence[Cell], other: Sequence[Cell], no: tuple[str, str], yes: tuple[str, str]
 ) -> tuple[str, str]:
     """Answer where one side has no setting with scores, or neither has."""
-    seeds = len(evidence.trained.seeds)
+    top, own, seeds = evidence.trained.top(better), evidence.trained.top(other), len(evidence.trained.seeds)
     if evidence.trained.pruned:
         return OPEN, "Open: the trainings of one side were all pruned or diverged, so that it has no score."
     if top is None and own is None:
@@ -228,8 +229,14 @@ def _by_divergence(
     if seeds < 2:
         return OPEN, "Open: one side diverged at every setting, but only one seed was trained; train more seeds."
     if own is None:
-        return yes[0], f"{yes[1]}: all its settings diverged on some seed, {top and top.label} on none of {seeds}."
-    return no[0], f"{no[1]}: all others diverged on some seed, {own.label} on none of {seeds}."
+        decided, text = yes[0], f"{yes[1]}: all its settings diverged on some seed, {top and top.label} on none"
+    else:
+        decided, text = no[0], f"{no[1]}: all others diverged on some seed, {own.label} on none"
+    text += f" of {seeds}."
+    if evidence.tried_lower(other if own is None else better):
+        return decided, text
+    lower = "Open: lower learning rates may train where all diverged (`epsgrid sweep --extend-rates`)."
+    return OPEN, f"{lower} As far as tried: {text}"
 
 
 def _by_loss(

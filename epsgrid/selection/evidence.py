@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -14,6 +15,7 @@ from epsgrid.selection.load import StoredExperiment, of_trials
 from epsgrid.selection.trained import Trained, margin_of, trained
 from epsgrid.spec.trial import Trial
 from epsgrid.store.cells import code_of
+from epsgrid.store.records import AddedRate
 from epsgrid.store.state import FINISHED, trial_state
 
 if TYPE_CHECKING:
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
     from epsgrid.numerics.placement import Placement
 
 
+MAX_ADDED = 4
+"""Learning rates that are added on one side of a grid at most."""
 _FAR = 10.0
 """Margins that are lost where nothing is learned, at least."""
 
@@ -53,6 +57,7 @@ class Evidence:
         measured, bounds, placement: what the probe measured, which of it made the narrowed grid, and where the
             optimizer adds its ε; None without a probe.
         estimates: names and decades of the point estimates of ε.
+        added: learning rates that were tried beyond those of the spec.
     """
 
     cells: Sequence[Cell]
@@ -66,6 +71,7 @@ class Evidence:
     bounds: EpsilonBounds | None = None
     placement: Placement | None = None
     estimates: Sequence[tuple[str, float]] = ()
+    added: Sequence[AddedRate] = ()
 
     @cached_property
     def trained(self) -> Trained:
@@ -144,6 +150,13 @@ class Evidence:
         """Return the settings that differ from one in nothing but the learning rate, and the setting itself."""
         return [*self.cells] if cell.epsilon is None else at_epsilon(cell.epsilon, self.cells)
 
+    def tried_lower(self, diverged: Sequence[Cell]) -> bool:
+        """Whether, at the largest ε of settings that diverged, all lower learning rates were tried that ever are."""
+        cell = max(diverged, key=lambda cell: cell.epsilon or 0.0)
+        added = {each.learning_rate for each in self.added if each.epsilon == cell.epsilon}
+        lowest = min({other.learning_rate for other in self.rates(cell)} - added, default=math.inf)
+        return sum(rate < lowest for rate in added) >= MAX_ADDED
+
     def _end(self, cell: Cell) -> str | None:
         rates = sorted({other.learning_rate for other in self.rates(cell)})
         if len(rates) < 2:
@@ -206,6 +219,7 @@ def evidence(stored: StoredExperiment, estimates: Sequence[tuple[str, float]] = 
         bounds=stored.bounds,
         placement=stored.probe.placement if stored.probe else None,
         estimates=estimates,
+        added=stored.grid.added_rates if stored.grid else (),
     )
 
 

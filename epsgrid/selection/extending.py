@@ -9,11 +9,9 @@ from dataclasses import replace
 from epsgrid.selection.answers import OPEN, epsilon_rows
 from epsgrid.selection.cells import at_epsilon
 from epsgrid.selection.deciding import comparisons
-from epsgrid.selection.evidence import Evidence
+from epsgrid.selection.evidence import MAX_ADDED, Evidence
 from epsgrid.store.records import AddedRate
 
-MAX_ADDED = 4
-"""Learning rates that are added on one side of a grid at most."""
 _SIDES = {"lowest": (-1,), "highest": (1,), "only": (-1, 1), "flat": (-1, 1)}
 
 

@@ -16,7 +16,7 @@ from epsgrid.errors import SpecError
 from epsgrid.grids._plan import Plan
 from epsgrid.selection import deciding, extending
 from epsgrid.selection.answers import NOT_ASKED, NOT_MEASURED, OPEN, Answers, answer
-from epsgrid.selection.evidence import counted, evidence
+from epsgrid.selection.evidence import MAX_ADDED, counted, evidence
 from epsgrid.selection.formatting import count, power, ranges
 from epsgrid.selection.load import StoredExperiment, load_experiment
 from epsgrid.stages.experiment import Asked, prepare_data, trial_of
@@ -110,7 +110,7 @@ def preview(asked: Asked, what: GridChoice | Planned, further: Further, workers:
         beyond = _rates_beyond(asked, what) if is_trained else ()
         if beyond or not is_trained:
             compared = len({trial.epsilon for trial in trials})
-            rates = compared * (extending.MAX_ADDED + (len(asked.spec.sweep.learning_rates) == 1))
+            rates = compared * (MAX_ADDED + (len(asked.spec.sweep.learning_rates) == 1))
         is_trained = is_trained and not beyond
         least, most = least + len(beyond) * seeds, most + rates * seeds
         parts.append(f"{rates * seeds} at learning rates beyond those of the spec")

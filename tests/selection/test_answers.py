@@ -21,6 +21,7 @@ from epsgrid.selection.evidence import Evidence
 from epsgrid.selection.extending import rates_beyond
 from epsgrid.selection.formatting import Metric
 from epsgrid.selection.trained import margin_of
+from epsgrid.store.records import AddedRate
 from tests.report.simulate import measured
 from tests.selection.simulate import (
     ACCURACY,
@@ -111,17 +112,26 @@ def test_one_seed_is_open() -> None:
     assert found.sd is None and not found.of("default").more_seeds
 
 
-def test_divergence_decides_where_one_side_always_diverged() -> None:
-    found = answer(changed(lambda own: DIVERGED if own.epsilon == DEFAULT else None))
-    says(
-        found.of("default"),
-        r"^Change ε = 1e-8: all its settings diverged on some seed, lr 1e-2, .* none of 4",
-        "change",
-    )
+def test_divergence_decides_where_one_side_always_diverged_at_lower_rates_too() -> None:
+    lower = (3e-4, 1e-4, 3e-5, 1e-5)
+
+    def found_with(diverged: set[float], added: tuple[float, ...], at: float) -> Answers:
+        before = changed(lambda own: DIVERGED if own.epsilon in diverged else None)
+        more = [cell(rate, at, DIVERGED) for rate in added]
+        return answer(replace(before, cells=[*before.cells, *more], added=[AddedRate(at, rate) for rate in added]))
+
+    words = r"Change ε = 1e-8: all its settings diverged on some seed, lr 1e-2, .* none of 4\.$"
+    says(found_with({DEFAULT}, lower, DEFAULT).of("default"), f"^{words}", "change")
+    for tried in ((), lower[:3]):
+        found = found_with({DEFAULT}, tried, DEFAULT)
+        says(found.of("default"), rf"^Open: lower .* \(`epsgrid sweep --extend-rates`\)\. As far as .*{words}", "open")
+        assert not found.of("default").more_seeds
     assert {row.epsilon: row.standing for row in found.epsilons}[DEFAULT] == "diverged"
     says(found.of("equivalent"), r"Diverged at all learning rates tried: ε 1e-8\.", "decided")
-    found = answer(changed(lambda own: None if own.epsilon == DEFAULT else DIVERGED))
-    says(found.of("default"), r"^Keep ε = 1e-8: all others diverged on some seed, lr 1e-2, ε 1e-8 on none of 4", "keep")
+    words = r"Keep ε = 1e-8: all others diverged on some seed, lr 1e-2, ε 1e-8 on none of 4\.$"
+    others = {1e-10, 1e-5, 1e-4}
+    says(found_with(others, lower, 1e-4).of("default"), f"^{words}", "keep")
+    says(found_with(others, lower, 1e-5).of("default"), f"^Open: .*{words}", "open")
     found = answer(changed(lambda own: DIVERGED))
     says(found.of("default"), "^Open: every setting diverged on some seed; try lower learning rates", "open")
     assert found.margin is None

@@ -285,6 +285,18 @@ def test_where_everything_diverges_lower_rates_are_tried(asking, further):
     assert {each.learning_rate for each in added} == {1e-2, 1e-3, 1e-4}
 
 
+def test_an_epsilon_that_always_diverges_is_given_up_after_four_lower_rates(asking, further):
+    def score(rate, epsilon, seed):
+        return None if epsilon == 1e-8 else scored(peak=0.3)(rate, epsilon, seed)
+
+    asked = asking("sweep.learning_rates=[0.1,0.3,1]", SEEDS)
+    ended, _ = further(asked, score=score)
+    assert ended.answers.of("default").answer == OPEN and "--extend-rates" in ended.why
+    ended, _ = further(asked, Further(until_decided=True, extend_rates=True), score=score)
+    assert [each.epsilon for each in GridRecord.read(asked.folder.grid_json).added_rates] == [1e-8] * 4
+    assert ended.answers.of("default").text.startswith("Change ε = 1e-8: all its settings diverged")
+
+
 def test_the_optimizer_without_epsilon_has_rates_but_nothing_to_decide(asking, further):
     asked = asking("optimizer=sgdm", "sweep.learning_rates=[1e-3,1e-2]", SEEDS)
     further(asked, Further(extend_rates=True), score=scored(peak=0.1))
