@@ -1,13 +1,18 @@
 """The learning rate that a point of a grid is trained with.
 
-Of an entry whose magnitude is m an optimizer moves the weight by lr · (its momentum) / (m + m(ε)), with m(ε) the
-magnitude at which ε has the same weight. A learning rate that is right for ε = 1e-8 hardly moves the weights at ε = 1.
-Effective rates hold lr / (m50 + m(ε)) at its value for a tiny ε, lr / m50, for the entry of median magnitude m50:
+Of an entry of magnitude s = √v̂ an optimizer moves the weight by lr · (its momentum) / (s + b), with b the magnitude
+that ε weighs as much as. A learning rate that is right for ε = 1e-8 hardly moves the weights at ε = 1. To first order
+a step lowers the loss by the sum over entries of gradient times step. Effective rates hold that decrease at what it is
+for a tiny ε, with s for the size of a gradient and its damping d(s), by which ε shortens the step:
 
-    trained lr = lr · (m50 + m(ε)) / m50
+    trained lr = lr · Σ s / Σ s · d(s)
 
-It is rounded to three digits, so that a probe that was measured again and differs in the last bits gives the same
-trials; a factor that is 1 to three digits leaves the learning rate as it is, all digits of it.
+over the moving entries of all measured layers. Large gradients count most, and they are those that diverge where the
+learning rate is too high. A rule by the median magnitude gives rates that are too high, most of all where most entries
+hardly move, as in embeddings (`scripts/check_rates.py` compares rules by sweeps).
+
+The trained rate is rounded to three digits, so that a probe that was measured again and differs in the last bits gives
+the same trials; a factor that is 1 to three digits leaves the learning rate as it is, all digits of it.
 """
 
 from __future__ import annotations
@@ -19,39 +24,47 @@ from epsgrid.errors import NoBoundsError
 from epsgrid.numerics.placement import Placement
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
     from epsgrid.numerics.bounds import EpsilonBounds
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class EffectiveRates:
-    """Learning rates that keep the step of the median entry, m50 > 0 over all measured layers, whatever the ε."""
+    """Learning rates with which a step lowers the loss as much whatever the ε.
 
-    median: float
+    `magnitudes` are distinct √v̂ > 0 of each measured layer, and `gradients` each of them times its number of entries.
+    """
+
+    magnitudes: npt.NDArray[np.float64]
+    gradients: npt.NDArray[np.float64]
     placement: Placement
 
     @classmethod
     def of(cls, bounds: EpsilonBounds, placement: Placement) -> EffectiveRates:
         """Return the rates of a probe; a NoBoundsError where no layer was measured."""
-        from epsgrid.numerics import estimates
+        import numpy as np
+
+        from epsgrid.numerics.histogram import magnitudes_of
         from epsgrid.numerics.magnitudes import LayerStatus
 
-        measured = [layer for layer in bounds.layers if layer.status is LayerStatus.MEASURED]
+        measured = [layer.histogram for layer in bounds.layers if layer.status is LayerStatus.MEASURED]
         if not measured:
-            raise NoBoundsError(
-                "sweep.lr_mode: effective needs the probe's median magnitude, and no layer was measured"
-            )
-        return cls(estimates.median(measured), placement)
+            raise NoBoundsError("sweep.lr_mode: effective needs the histograms of a probe, and no layer was measured")
+        magnitudes, gradients = [], []
+        for histogram in filter(None, measured):
+            slots = np.flatnonzero(histogram.nonzero_counts)
+            magnitudes.append(magnitudes_of(slots, histogram.scale, histogram.mantissa_bits))
+            gradients.append(magnitudes[-1] * histogram.nonzero_counts[slots])
+        return cls(np.concatenate(magnitudes), np.concatenate(gradients), placement)
 
     def trained(self, learning_rate: float, epsilon: float | None) -> float:
-        """Return the learning rate to train with at an ε; the same one for an optimizer without.
-
-        >>> rates = EffectiveRates(1e-3, Placement.outside())
-        >>> rates.trained(0.01, 1e-8), rates.trained(0.01, 1e-3), rates.trained(0.01, 1.0)
-        (0.01, 0.02, 10.0)
-        """
+        """Return the learning rate to train with at an ε; the same one for an optimizer without."""
         if epsilon is None:
             return learning_rate
-        factor = (self.median + self.placement.magnitude_from_epsilon(epsilon)) / self.median
+        left = self.gradients @ self.placement.damping(self.magnitudes, epsilon)
+        factor = float(self.gradients.sum() / left)
         return learning_rate if _rounded(factor) == 1.0 else _rounded(learning_rate * factor)
 
 

@@ -60,8 +60,8 @@ def _about_the_grids(stored: StoredExperiment, cells: Sequence[Cell]) -> Iterato
             yield f"the narrowed grid reaches outside the conventional range, {reach}, with ε {powers(beyond)}"
     if any(cell.is_rescaled for cell in cells):
         yield (
-            "learning rates are effective ones: each trial was trained at lr · (m50 + m(ε)) / m50, which keeps the "
-            "step of the entry of median magnitude m50 whatever the ε; tables and figures go by the grid's own lr"
+            "learning rates are effective ones: at large ε each trial was trained at a higher one, so that steps do "
+            "as much as at ε → 0; tables and figures go by the grid's own lr"
         )
     if pruned := len({trial.id for cell in cells for trial in cell.trials if trial.state == "pruned"}):
         yield (

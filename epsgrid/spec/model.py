@@ -267,8 +267,8 @@ class Sweep(Frozen):
     learning_rates: Annotated[tuple[PositiveFloat, ...], Field(min_length=1, examples=[[1e-4, 1e-3, 1e-2]])]
     """Learning rates to train with; the best one of each ε should lie inside."""
     lr_mode: Literal["fixed", "effective"] = "fixed"
-    """effective is fair to large ε, where a step is about the learning rate / ε: each trial trains with the learning
-    rate times (m50 + m) / m50, where m50 is the median √v̂ of the probe and m the √v̂ that ε weighs as much as."""
+    """effective is fair to large ε, where a step is about the learning rate / ε: each trial trains with a higher one,
+    such that by the √v̂ of the probe a step lowers the loss as much as at ε → 0."""
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0, 1, 2)
     """Seeds of initial weights and batches; each setting is trained once with each."""
     default_epsilon: PositiveFloat = 1e-8

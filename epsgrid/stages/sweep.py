@@ -137,7 +137,7 @@ def _plan_grids(asked: Asked, names: Sequence[str], data: tasks.PreparedData | N
         if grids.load(name).NEEDS_BOUNDS and not (name == NARROWED and spec.sweep.epsilons)
     ]
     if spec.sweep.lr_mode == "effective":
-        needs.append("sweep.lr_mode: effective needs the measured median magnitude")
+        needs.append("sweep.lr_mode: effective needs the measured histograms")
     if placement is not None and needs:
         probe = _stored_probe(asked, data, needs[0])
         bounds = probe.bounds().chosen(spec.sweep.bounds_choice)

@@ -146,7 +146,7 @@ def test_both_modes_share_what_they_can_and_the_report_goes_by_the_grids_rates(a
     found = compare(load_experiment(asked.folder))
     assert {cell.learning_rate for cell in found.cells} == {1e-2}
     largest = next(cell for cell in found.cells if cell.epsilon == 100)
-    assert largest.trained_rate > 1e2 and largest.label.startswith("lr 1e-2 trained at ")
+    assert largest.trained_rate > 50 and largest.label.startswith("lr 1e-2 trained at ")
     table = cells_table(found)
     assert table.columns[:2] == ("learning rate", "trained at")
     assert all(len(row) == len(made.columns) for made in (table, *tables(found)) for row in made.rows)
