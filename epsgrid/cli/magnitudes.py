@@ -15,6 +15,7 @@ from rich.text import Text
 from epsgrid import grids
 from epsgrid.cli.console import out
 from epsgrid.cli.tables import GAP, report_table, table
+from epsgrid.grids._rates import EffectiveRates
 from epsgrid.numerics.bounds import EpsilonBounds
 from epsgrid.numerics.damping import Damping, pooled, total_damping
 from epsgrid.numerics.histogram import LogHistogram
@@ -38,6 +39,8 @@ _ROWS_IN_A_TERMINAL = 40
 _SUMMARY_WIDTH, _LABEL, _MOST_LINES = 80, 12, 3
 """Columns of a probe's summary, those of its labels, and lines of one text in it."""
 _MOST_FINDINGS = 1
+_HIGHER = 1.5
+"""Times that a learning rate has to be as high at the largest ε of a grid, for a probe to say so."""
 _SPARKLINE = 24
 _LEAST_NAME = 16
 _LEVELS = "▁▂▃▄▅▆▇█"
@@ -217,6 +220,7 @@ def probe_summary(record: ProbeRecord, sweep: Sweep, prediction: Prediction | No
         ("upper end", _end_text(high, record.placement)),
         ("noise", bounds_line(measured) or ""),
         ("default ε", _damping_text(damping, [sweep.default_epsilon]) if damping else ""),
+        ("lr", _rate_text(bounds, record.placement, sweep) if damping and not prediction else ""),
         ("ε enters", placed if record.placement != Placement.outside() else ""),
         ("left out", left_out),
         ("held out", _held_out_text(prediction) if prediction else ""),
@@ -245,6 +249,16 @@ def _grid_text(bounds: EpsilonBounds, placement: Placement, sweep: Sweep) -> str
     beyond = set(bounds.decades) - set(conventional)
     kept = f"{len(bounds.decades) - len(beyond)} of {len(conventional)} ε"
     return kept + (f", and {len(beyond)} beyond these" if beyond else "") + f": {powers(bounds.decades)}"
+
+
+def _rate_text(bounds: EpsilonBounds, placement: Placement, sweep: Sweep) -> str:
+    """Return how much higher the learning rate should be at the largest ε of the grid, where that matters."""
+    largest = max(sweep.epsilons or bounds.decades)
+    factor = EffectiveRates.of(bounds, placement).trained(1.0, largest)
+    if factor < _HIGHER:
+        return ""
+    how = "sweep.lr_mode: effective" if sweep.lr_mode == "effective" else "-o sweep.lr_mode=effective"
+    return f"at ε = {power(largest)}, steps do as much with one {power(factor)} times as high ({how})"
 
 
 def _damping_text(damping: Damping, epsilons: Sequence[float]) -> str:

@@ -50,13 +50,13 @@ class EffectiveRates:
         from epsgrid.numerics.magnitudes import LayerStatus
 
         measured = [layer.histogram for layer in bounds.layers if layer.status is LayerStatus.MEASURED]
-        if not measured:
-            raise NoBoundsError("sweep.lr_mode: effective needs the histograms of a probe, and no layer was measured")
         magnitudes, gradients = [], []
         for histogram in filter(None, measured):
             slots = np.flatnonzero(histogram.nonzero_counts)
             magnitudes.append(magnitudes_of(slots, histogram.scale, histogram.mantissa_bits))
             gradients.append(magnitudes[-1] * histogram.nonzero_counts[slots])
+        if not magnitudes:
+            raise NoBoundsError("sweep.lr_mode: effective needs the histograms of a probe, and no layer was measured")
         return cls(np.concatenate(magnitudes), np.concatenate(gradients), placement)
 
     def trained(self, learning_rate: float, epsilon: float | None) -> float:

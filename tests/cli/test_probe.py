@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 
@@ -54,6 +55,23 @@ def test_the_summary_follows_the_bounds_and_the_list_asked_for(shell):
     assert "5 of 13 ε: 1e-5, 1e-4, 1e-3, 1e-2, 0.1\n" in shown
     shown = shell.call("probe", "spec.yaml", "-o", "sweep.epsilons=[1e-3, 1e-9]").stdout
     assert "your list, sweep.epsilons, takes the place of the bounds: 1e-9, 1e-3\n" in shown
+
+
+def test_the_summary_says_how_much_higher_the_learning_rate_has_to_be(shell):
+    shown = shell.call("probe", "spec.yaml").stdout
+    said = re.search(r"^lr +at ε = (\S+), steps do as much with one (\S+) times as high", shown, re.M)
+    at_most, times = said.groups()
+    before = after = 0.0
+    for layer in probed().layers:
+        for (low, high), entries in zip(pairwise(layer.histogram.edges()), layer.histogram.counts[1:], strict=False):
+            gradients = entries * (low + high) / 2
+            before, after = before + gradients, after + gradients / (1 + float(at_most) / ((low + high) / 2))
+    assert float(times) == pytest.approx(before / after, rel=0.01)
+    assert "(-o sweep.lr_mode=effective)" in " ".join(shown.split())
+    assert "as high (sweep.lr_mode: effective)" in " ".join(
+        shell.call("probe", "spec.yaml", "-o", "sweep.lr_mode=effective").stdout.split()
+    )
+    assert "\nlr " not in shell.call("probe", "spec.yaml", "-o", "sweep.epsilons=[1e-9]").stdout
 
 
 def test_layers_that_are_left_out_have_to_be_there(shell):
