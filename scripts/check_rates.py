@@ -25,17 +25,18 @@ import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
-from epsgrid.numerics.histogram import magnitudes_of
 from epsgrid.numerics.placement import Placement
 from epsgrid.selection.cells import at_epsilon
-from epsgrid.selection.evidence import Evidence, evidence
+from epsgrid.selection.evidence import evidence
 from epsgrid.selection.load import load_experiment
 from epsgrid.store.paths import ExperimentFolder
 
+Numbers = npt.NDArray[Any]
 NEAR = 0.35
 SHORTENS = 1.5
 """Factor of the median rule from which on an ε counts as one that shortens steps; below 1.12 it does not."""
@@ -50,15 +51,8 @@ class Found(NamedTuple):
     lost: float
 
 
-def factors(evidence: Evidence, placement: Placement, epsilon: float) -> Mapping[str, float]:
-    """Return by what each rule multiplies the learning rate at an ε."""
-    assert evidence.bounds is not None
-    s, count = np.empty(0), np.empty(0)
-    for layer in evidence.bounds.layers:
-        if (histogram := layer.histogram) is not None:
-            slots = np.flatnonzero(histogram.nonzero_counts)
-            s = np.concatenate([s, magnitudes_of(slots, histogram.scale, histogram.mantissa_bits)])
-            count = np.concatenate([count, histogram.nonzero_counts[slots]])
+def factors(s: Numbers, count: Numbers, placement: Placement, epsilon: float) -> Mapping[str, float]:
+    """Return by what each rule multiplies the learning rate at an ε, with so many entries of each magnitude s."""
     order = np.argsort(s)
     middle = s[order][np.searchsorted(np.cumsum(count[order]), count.sum() / 2)]
     d = placement.damping(s, epsilon)
@@ -80,7 +74,9 @@ def compared(folder: Path) -> Sequence[Found]:
         return []
     scores = layout.test[:, : layout.seeds].mean(1)
     tops = {epsilon: known.trained.top(at_epsilon(epsilon, known.cells)) for epsilon in known.epsilons}
-    by_rule = {epsilon: factors(known, placement, epsilon) for epsilon in tops}
+    layers = [layer.histogram.moving() for layer in known.bounds.layers if layer.histogram is not None]
+    s, count = (np.concatenate(each) for each in zip(*layers, strict=True))
+    by_rule = {epsilon: factors(s, count, placement, epsilon) for epsilon in tops}
     inside = {epsilon: top for epsilon, top in tops.items() if top is not None and known.edge(top) is None}
     small = [top.trained_rate for epsilon, top in inside.items() if by_rule[epsilon]["median"] < 1.12]
     for epsilon, top in tops.items() if small else ():

@@ -46,15 +46,14 @@ class EffectiveRates:
         """Return the rates of a probe; a NoBoundsError where no layer was measured."""
         import numpy as np
 
-        from epsgrid.numerics.histogram import magnitudes_of
         from epsgrid.numerics.magnitudes import LayerStatus
 
         measured = [layer.histogram for layer in bounds.layers if layer.status is LayerStatus.MEASURED]
         magnitudes, gradients = [], []
         for histogram in filter(None, measured):
-            slots = np.flatnonzero(histogram.nonzero_counts)
-            magnitudes.append(magnitudes_of(slots, histogram.scale, histogram.mantissa_bits))
-            gradients.append(magnitudes[-1] * histogram.nonzero_counts[slots])
+            own, counts = histogram.moving()
+            magnitudes.append(own)
+            gradients.append(own * counts)
         if not magnitudes:
             raise NoBoundsError("sweep.lr_mode: effective needs the histograms of a probe, and no layer was measured")
         return cls(np.concatenate(magnitudes), np.concatenate(gradients), placement)

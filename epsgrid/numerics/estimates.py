@@ -14,7 +14,6 @@ from fractions import Fraction
 
 import numpy as np
 
-from epsgrid.numerics.histogram import magnitudes_of
 from epsgrid.numerics.magnitudes import LayerStatistics, LayerStatus
 from epsgrid.numerics.placement import Placement
 
@@ -33,7 +32,7 @@ class PointEstimate:
     magnitude: float
 
 
-def median(layers: Sequence[LayerStatistics]) -> float:
+def _median(layers: Sequence[LayerStatistics]) -> float:
     """Return b = the median of √v̂ over the entries of all layers, at least one: one entry, one vote.
 
     Idea: half of all weights are adapted, half follow SGD. Large layers decide.
@@ -50,14 +49,14 @@ def _middle(layers: Sequence[LayerStatistics]) -> float:
 def _balanced(layers: Sequence[LayerStatistics]) -> float:
     """Return the b at which the mean over layers of the adapted share, that of entries with √v̂ > b, falls to one half.
 
-    Idea: as `median`, but each layer has one vote, whatever its number of entries.
+    Idea: as `_median`, but each layer has one vote, whatever its number of entries.
     """
     return _half_of_votes(layers, per_layer=True)
 
 
 def _layers_mean(layers: Sequence[LayerStatistics]) -> float:
     """Return b = the geometric mean over layers of their medians of √v̂: one layer, one vote."""
-    return math.exp(math.fsum(math.log(median([layer])) for layer in layers) / len(layers))
+    return math.exp(math.fsum(math.log(_median([layer])) for layer in layers) / len(layers))
 
 
 def _upper(layers: Sequence[LayerStatistics]) -> float:
@@ -67,7 +66,7 @@ def _upper(layers: Sequence[LayerStatistics]) -> float:
 
 _FORMULAS: dict[str, tuple[str, Callable[[Sequence[LayerStatistics]], float]]] = {
     "middle": ("b = √(b_low · b_high)", _middle),
-    "median": ("b = median of √v̂ over all entries", median),
+    "median": ("b = median of √v̂ over all entries", _median),
     "layers": ("b = geometric mean over layers of median √v̂", _layers_mean),
     "balanced": ("b with mean over layers of P(√v̂ > b) = 1/2", _balanced),
     "upper": ("b = b_high", _upper),
@@ -102,9 +101,8 @@ def _half_of_votes(layers: Sequence[LayerStatistics], *, per_layer: bool) -> flo
     for layer in layers:
         histogram = layer.histogram
         assert histogram is not None, f"layer {layer.name!r} is measured but has no histogram"
-        slots = np.flatnonzero(histogram.nonzero_counts)
-        magnitudes = magnitudes_of(slots, histogram.scale, histogram.mantissa_bits)
-        tables.append((magnitudes, np.cumsum(histogram.nonzero_counts[slots])))
+        magnitudes, counts = histogram.moving()
+        tables.append((magnitudes, np.cumsum(counts)))
 
     def is_beyond_half(magnitude: float) -> bool:
         above = everything = Fraction(0)

@@ -180,6 +180,12 @@ class LogHistogram:
         """Counts of the finite non-zero entries by slot: below float32's range, bins 1 to the last, above the range."""
         return np.concatenate([[self.below_range], self.counts[1:], [self.above_range]])
 
+    def moving(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
+        """Return the magnitudes of the finite entries above zero, rising, in √v̂ units, and how many have each."""
+        counts = self.nonzero_counts
+        slots = np.flatnonzero(counts)
+        return magnitudes_of(slots, self.scale, self.mantissa_bits), counts[slots]
+
     def edges(self) -> npt.NDArray[np.float64]:
         """Return the bin edges in √v̂ units, (255·2^m + 1,): bin k lies above `edges()[k - 1]`, up to `edges()[k]`."""
         return np.sqrt(_bin_edges(self.mantissa_bits) * self.scale)

@@ -6,6 +6,7 @@ from epsgrid import executors
 from epsgrid.cli.progress import plan_lines
 from epsgrid.errors import StoreError
 from epsgrid.executors import JobEnded, JobStarted
+from epsgrid.grids._rates import EffectiveRates
 from epsgrid.numerics.precision import underflow_warning
 from epsgrid.report.text.render import cells_table, tables
 from epsgrid.selection.load import load_experiment
@@ -146,7 +147,10 @@ def test_both_modes_share_what_they_can_and_the_report_goes_by_the_grids_rates(a
     found = compare(load_experiment(asked.folder))
     assert {cell.learning_rate for cell in found.cells} == {1e-2}
     largest = next(cell for cell in found.cells if cell.epsilon == 100)
-    assert largest.trained_rate > 50 and largest.label.startswith("lr 1e-2 trained at ")
+    probe = load_experiment(asked.folder).probe
+    rates = EffectiveRates.of(probe.bounds().chosen("trusted"), probe.placement)
+    assert largest.trained_rate == rates.trained(1e-2, 100) > 50
+    assert largest.label.startswith("lr 1e-2 trained at ")
     table = cells_table(found)
     assert table.columns[:2] == ("learning rate", "trained at")
     assert all(len(row) == len(made.columns) for made in (table, *tables(found)) for row in made.rows)
