@@ -151,8 +151,8 @@ class Evidence:
         return [*self.cells] if cell.epsilon is None else at_epsilon(cell.epsilon, self.cells)
 
     def tried_lower(self, diverged: Sequence[Cell]) -> bool:
-        """Whether, at the largest ε of settings that diverged, all lower learning rates were tried that ever are."""
-        cell = max(diverged, key=lambda cell: cell.epsilon or 0.0)
+        """Whether all lower learning rates were tried that ever are where all of some settings diverged."""
+        cell = at_largest(diverged)
         added = {each.learning_rate for each in self.added if each.epsilon == cell.epsilon}
         lowest = min({other.learning_rate for other in self.rates(cell)} - added, default=math.inf)
         return sum(rate < lowest for rate in added) >= MAX_ADDED
@@ -190,6 +190,11 @@ class Evidence:
             return f"every learning rate tried at ε {power(better[0].epsilon)} diverged on some seed"
         edge = self.edge(top)
         return self.edge_note([top]) if edge is not None and edge.matters else ""
+
+
+def at_largest(diverged: Sequence[Cell]) -> Cell:
+    """Return one of the settings with the largest ε, where lower learning rates are tried if all diverged."""
+    return max(diverged, key=lambda cell: cell.epsilon or 0.0)
 
 
 def evidence(stored: StoredExperiment, estimates: Sequence[tuple[str, float]] = ()) -> Evidence:

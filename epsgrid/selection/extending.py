@@ -9,7 +9,7 @@ from dataclasses import replace
 from epsgrid.selection.answers import OPEN, epsilon_rows
 from epsgrid.selection.cells import at_epsilon
 from epsgrid.selection.deciding import comparisons
-from epsgrid.selection.evidence import MAX_ADDED, Evidence
+from epsgrid.selection.evidence import MAX_ADDED, Evidence, at_largest
 from epsgrid.store.records import AddedRate
 
 _SIDES = {"lowest": (-1,), "highest": (1,), "only": (-1, 1), "flat": (-1, 1)}
@@ -38,7 +38,7 @@ def rates_beyond(evidence: Evidence, grids: Sequence[str], rates: Sequence[float
             cell, edge = top, evidence.edge(top)
             name = edge.name if edge else None
         elif own and all(cell.tally.complete for cell in own):
-            cell, name = max(own, key=lambda cell: cell.epsilon or 0.0), "lowest"
+            cell, name = at_largest(own), "lowest"
         else:
             continue
         tried = [other.learning_rate for other in evidence.rates(cell)]
