@@ -314,7 +314,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[3, 5, 8], help="numbers of seeds of the grids")
     parser.add_argument("--margins", type=float, nargs="+", default=[1.0, 2.0], help="margins, in spreads")
     parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--only", type=int, nargs="+", default=[1, 2, 3, 4, 5], help="tables to print")
+    parser.add_argument("--only", type=int, nargs="+", default=[1, 2, 3, 4, 5, 6], help="tables to print")
     options = parser.parse_args()
     if options.quick:
         options.repeats, options.seeds = 40, [3]
@@ -328,6 +328,7 @@ def main() -> None:
             3: "Until decided, from the narrowed grid and the default",
             4: "Until decided, from both grids",
             5: "After both grids, unequal spreads",
+            6: "Until decided, from both grids, unequal spreads",
         }
         for number in options.only:
             print(f"\n{number}. {titles[number]}; {options.repeats} sweeps a row, shares in %\n")
@@ -341,8 +342,10 @@ def main() -> None:
                 tables.until_decided([case for case in narrow if case.name.startswith(names)])
             elif number == 4:
                 tables.until_decided(standard)
-            else:
+            elif number == 5:
                 tables.after_grids(unequal(options.seeds))
+            else:
+                tables.until_decided(unequal(options.seeds))
             share, where = tables.worst
             error = math.sqrt(max(share * (100 - share), 0.0) / options.repeats)
             print(f"\nMost often false so far: {share:.1f} % (± {error:.1f}), {where}", flush=True)

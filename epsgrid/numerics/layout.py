@@ -23,7 +23,8 @@ in 6 % at 8, with τ = 0.26 in 3.5 % at 8; hence a τ that falls with the seeds.
 
 **With more seeds for some settings**, each seed is compared among the settings that have it. For the seeds that every
 setting has, the held-out weights are taken over all of the set: those chosen for more seeds were lucky with these. A
-setting without the further seeds keeps its own upper bound, which counts where it is the highest.
+setting without the further seeds keeps the upper bound that it had before them, which counts where it is the highest:
+what they show of the spread of others is no reason to doubt it, and it will never have more seeds to be judged by.
 
 **Which sets are as good as the best?** `compare_with_best` compares each with the best of the others, all at once
 (multiple comparisons with the best; Hsu, The Annals of Statistics 12, 1984). A set is an ε with all its learning rates:
@@ -91,6 +92,16 @@ class Layout:
     def seeds(self) -> int:
         """Number of seeds that every setting has."""
         return int(self.counts.min())
+
+    @cached_property
+    def _before(self) -> dict[int, Layout]:
+        return {}
+
+    def before(self, seeds: int) -> Layout:
+        """Return the layout of the first seeds alone: what was known when settings with no more of them were left."""
+        if seeds not in self._before:
+            self._before[seeds] = Layout(self.selecting[:, :seeds], self.test[:, :seeds])
+        return self._before[seeds]
 
     @cached_property
     def _equal(self) -> npt.NDArray[np.bool_]:
@@ -207,7 +218,8 @@ def loss(layout: Layout, better: Sequence[int], other: Sequence[int], level: flo
             error, degrees = spread / math.sqrt(seeds), seeds - 1
         ends.append(float(differences.mean()) + sign * t_quantile(degrees, level) * error)
     high, low = ends
-    rest = [setting for setting in better if layout.counts[setting] < seeds and layout.pool[setting]]
+    fewer = [(setting, count) for setting in better if (count := int(layout.counts[setting])) < seeds]
+    rest = [setting for setting, count in fewer if layout.before(count).pool[setting]]
     if rest:
         high = max(high, float(upper_bounds(layout, rest, other, level).max()))
     return Loss(min(max(mean, low), high), low, high, seeds, pooled)
@@ -216,20 +228,21 @@ def loss(layout: Layout, better: Sequence[int], other: Sequence[int], level: flo
 def upper_bounds(layout: Layout, settings: Sequence[int], other: Sequence[int], level: float = LEVEL) -> _Array:
     """Return bounds of how much each of some settings beats the best of others, each bound alone at `level`.
 
-    Their shape is (len(settings),); the layout has two or more seeds, and `other` is not empty.
+    Their shape is (len(settings),); the layout has two or more seeds, and `other` is not empty. A setting with fewer
+    seeds than `other` has the bound of the first seeds alone.
     """
     most = int(layout.counts[list(other)].max())
     counts = np.minimum(layout.counts[list(settings)], most)
     bounds = np.empty(len(settings))
     for seeds in np.unique(counts).tolist():
         rows = counts == seeds
-        own = np.asarray(settings)[rows]
-        held = layout.held_out(other, seeds)
-        differences = layout.test[own, :seeds] - (held * np.nan_to_num(layout.test[list(other), :seeds])).sum(0)
-        pooled = layout.pool[own] & layout.pool[list(other)][held.max(1) > _MATTERS].all()
-        error = layout.sd * math.sqrt(1 / seeds + float((held**2).sum()) / seeds**2)
+        own, known = np.asarray(settings)[rows], layout if seeds == most else layout.before(seeds)
+        held = known.held_out(other, seeds)
+        differences = known.test[own, :seeds] - (held * np.nan_to_num(known.test[list(other), :seeds])).sum(0)
+        pooled = known.pool[own] & known.pool[list(other)][held.max(1) > _MATTERS].all()
+        error = known.sd * math.sqrt(1 / seeds + float((held**2).sum()) / seeds**2)
         alone = differences.std(axis=1, ddof=1) / math.sqrt(seeds) * t_quantile(seeds - 1, level)
-        bounds[rows] = differences.mean(1) + np.where(pooled, t_quantile(layout.degrees, level) * error, alone)
+        bounds[rows] = differences.mean(1) + np.where(pooled, t_quantile(known.degrees, level) * error, alone)
     return bounds
 
 

@@ -6,7 +6,7 @@ look at which more seeds can decide nothing. Whoever looks several times is wron
 higher level (Pocock, Biometrika 64, 1977), such that all looks together are wrong as often as a single one would be.
 
 At each look the contenders are chosen again from those that still have all seeds. A setting that falls out is one whose
-own bound excludes that it is better by the margin; its bound stays part of the answer. With only the few best settings
+own bound excludes that it is better by the margin; this bound stays part of the answer. With only the few best settings
 as contenders, an unlucky better one would be lost and the answer a false "keep" (`scripts/check_statistics.py`).
 """
 
