@@ -110,10 +110,9 @@ def main() -> None:
         within, diverged = (
             np.mean([np.mean(test(np.array(own))) for own in lost.values()]) for test in (lambda x: x < 1, np.isinf)
         )
-        print(
-            f"| {rule} | {len(off)} | {off.mean():+.2f} | {math.sqrt((off**2).mean()):.2f} "
-            f"| {sum(map(len, lost.values()))} | {within:.0%} | {diverged:.0%} |"
-        )
+        average = f"{off.mean():+.2f} | {math.sqrt((off**2).mean()):.2f}" if len(off) else "– | –"
+        tried = sum(map(len, lost.values()))
+        print(f"| {rule} | {len(off)} | {average} | {tried} | {within:.0%} | {diverged:.0%} |")
 
 
 if __name__ == "__main__":
