@@ -218,8 +218,7 @@ def loss(layout: Layout, better: Sequence[int], other: Sequence[int], level: flo
             error, degrees = spread / math.sqrt(seeds), seeds - 1
         ends.append(float(differences.mean()) + sign * t_quantile(degrees, level) * error)
     high, low = ends
-    fewer = [(setting, count) for setting in better if (count := int(layout.counts[setting])) < seeds]
-    rest = [setting for setting, count in fewer if layout.before(count).pool[setting]]
+    rest = [each for each in better if (count := int(layout.counts[each])) < seeds and layout.before(count).pool[each]]
     if rest:
         high = max(high, float(upper_bounds(layout, rest, other, level).max()))
     return Loss(min(max(mean, low), high), low, high, seeds, pooled)
