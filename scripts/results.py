@@ -5,7 +5,7 @@
 
 Of each experiment everything is kept that its report needs: all records and results, and of the trainings at the best
 settings also what each epoch scored and what was observed. So the pages are those of the experiment as it was trained,
-byte for byte. RESULTS.md, between its two marks, gets the tables over all of them.
+byte for byte. RESULTS.md, between its marks, gets the tables over all of them.
 """
 
 from __future__ import annotations
@@ -30,11 +30,15 @@ from epsgrid.store.paths import ExperimentFolder
 ROOT = Path(__file__).resolve().parent.parent
 KEPT = ROOT / "experiments" / "results"
 PAGE = ROOT / "experiments" / "RESULTS.md"
-MARKS = "<!-- tables over all kept experiments: make results -->\n", "<!-- end of the tables -->\n"
-SHOWN = (
-    *("Answers", "What rules of thumb lose", "Without ε", "Claims at a glance"),
-    *("ε relative to the median gradient magnitude", "Where the best ε lies"),
-)
+END = "<!-- end of the tables -->\n"
+SHOWN = {
+    "<!-- the answers in short: make results -->\n": ("Answers by task",),
+    "<!-- tables over all kept experiments: make results -->\n": (
+        *("Answers", "What rules of thumb lose", "Without ε", "Claims at a glance"),
+        *("ε relative to the median gradient magnitude", "Where the best ε lies"),
+    ),
+}
+"""Marks in RESULTS.md, and the tables that stand between each of them and the next end."""
 SUFFIX = ".tar.xz"
 
 
@@ -84,10 +88,13 @@ def build(out: Path, workers: int | None) -> Path:
             folders = list(pool.map(one, kept))
     found = across(folders)
     written = write_across(found, out / "all")
-    before, _, rest = PAGE.read_text(encoding="utf-8").partition(MARKS[0])
-    _, _, after = rest.partition(MARKS[1])
-    tables = "\n\n".join(table_block(table) for table in across_tables(found) if table.title in SHOWN)
-    PAGE.write_text(f"{before}{MARKS[0]}\n{tables}\n\n{MARKS[1]}{after}", encoding="utf-8")
+    page, made = PAGE.read_text(encoding="utf-8"), across_tables(found)
+    for mark, titles in SHOWN.items():
+        before, _, rest = page.partition(mark)
+        _, _, after = rest.partition(END)
+        tables = "\n\n".join(table_block(table) for table in made if table.title in titles)
+        page = f"{before}{mark}\n{tables}\n\n{END}{after}"
+    PAGE.write_text(page, encoding="utf-8")
     return written.files[0]
 
 

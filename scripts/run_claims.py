@@ -33,6 +33,9 @@ RATES = {
     "alexnet-adam": (1e-4, 3e-4, 1e-3, 3e-3, 1e-2),  # the best of the three usual ones was the lowest for nearly all ε
     "vgg-adam": (1e-4, 3e-4, 1e-3, 3e-3, 1e-2),
     "vit-adam": (1e-4, 3e-4, 1e-3, 3e-3),
+    "cnn-adam": (3e-3, 1e-2, 3e-2),  # with a third of these, too, the best was at an end for most ε
+    "cnn-adabelief": (3e-3, 1e-2, 3e-2),
+    "cnn-rmsprop": (1e-3, 3e-3, 1e-2),
     "nuclei-sgdm": (3e3, 1e4, 3e4, 1e5),  # its gradients are near 1e-8
     "lstm-sgdm": (1.0, 3.0, 10.0),
 }

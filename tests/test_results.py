@@ -50,11 +50,13 @@ def test_the_tables_of_the_page_are_replaced(
     results.keep(simulate(tmp_path / "runs" / "one").folder)
     results.keep(simulate(tmp_path / "runs" / "two").folder)
     page = tmp_path / "RESULTS.md"
-    page.write_text(f"before\n{results.MARKS[0]}outdated\n{results.MARKS[1]}after\n", encoding="utf-8")
+    parts = "between\n".join(f"{mark}outdated\n{results.END}" for mark in results.SHOWN)
+    page.write_text(f"before\n{parts}after\n", encoding="utf-8")
     monkeypatch.setattr(results, "PAGE", page)
     assert results.build(tmp_path / "out", 1) == tmp_path / "out" / "all" / "index.html"
     text = page.read_text(encoding="utf-8")
     assert text.startswith("before\n") and text.endswith("after\n") and "outdated" not in text
+    assert text.count("between\n") == 1
     assert "## Answers" in text and "## What rules of thumb lose" in text
     results.build(tmp_path / "out", 1)
     assert page.read_text(encoding="utf-8") == text

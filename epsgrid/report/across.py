@@ -34,6 +34,7 @@ from epsgrid.report.table import Table, shortened
 from epsgrid.report.text.latex import latex_file
 from epsgrid.report.text.page import bold, bullets, heading, joined, table_block
 from epsgrid.report.text.render import claims_table, stamp, tally_table
+from epsgrid.selection.answers import CHANGE, COSTS, KEEP, NO_COST, OPEN, Answers
 from epsgrid.selection.best import tally_cells
 from epsgrid.selection.cells import Cell, Tally
 from epsgrid.selection.formatting import NOTHING, Metric, amounts, count, duration, power, score
@@ -55,7 +56,8 @@ _ABOUT = {
     "Claims of the paper": "what each run, and all together, say about them",
     "Left out": "folders without a row, and why",
 }
-"""What is inside each table but the first, which stands open."""
+"""What is inside each table but those of the answers, which stand open."""
+_IN_TEX = ("Answers by task", "Answers", "What rules of thumb lose")
 _PARTIAL = "PART OF THE DATA OR MADE-UP DATA in some rows: their scores do not compare with published ones."
 
 
@@ -211,6 +213,7 @@ def across_tables(found: Across) -> tuple[Table, ...]:
     """Return the tables that have something to show, in reading order."""
     skipped = tuple((skipped.folder, skipped.why) for skipped in found.skipped)
     made = (
+        _counts_table(found),
         _answers_table(found),
         rules_table(found.rules),
         optima_table(found.runs),
@@ -223,6 +226,29 @@ def across_tables(found: Across) -> tuple[Table, ...]:
         Table("Left out", ("folder", "why"), skipped, texts=2) if skipped else None,
     )
     return tuple(table for table in made if table is not None)
+
+
+def _counts_table(found: Across) -> Table | None:
+    """Return how often each answer was given on each task with each model, where that is shorter than all answers."""
+    given: dict[tuple[str, str], list[Answers]] = {}
+    for row in found.rows:
+        if row.best(REFERENCE) is None:
+            given.setdefault((row.comparison.task, row.comparison.model), []).append(row.comparison.answers)
+    if not 1 < len(given) < sum(map(len, given.values())):
+        return None
+    asked = [("default", each) for each in (KEEP, CHANGE, OPEN)] + [
+        ("narrowing", each) for each in (NO_COST, COSTS, OPEN)
+    ]
+    rows = [
+        (
+            *names,
+            str(len(own)),
+            *(str(sum(each.of(question).answer == answer for each in own)) for question, answer in asked),
+        )
+        for names, own in given.items()
+    ]
+    columns = ("task", "model", "experiments", *(f"{question}: {answer}" for question, answer in asked))
+    return Table("Answers by task", columns, tuple(rows), texts=2)
 
 
 def _answers_table(found: Across) -> Table | None:
@@ -324,12 +350,10 @@ def write_across(found: Across, folder: Path) -> WrittenAcross:
     warning = _PARTIAL if any(row.is_partial for row in found.rows) else None
     pages = {row.run: Path(os.path.relpath(row.page, folder.absolute())).as_posix() for row in found.rows if row.page}
     headline, tables = across_headline(found), across_tables(found)
-    sections = [
-        Section(table.title, about=_ABOUT[table.title] if place else "", tables=(table,))
-        for place, table in enumerate(tables)
-    ]
+    sections = [Section(table.title, about=_ABOUT.get(table.title, ""), tables=(table,)) for table in tables]
     if pages:
-        sections.insert(1, Section(_PAGES, links=tuple((run, quote(page)) for run, page in pages.items())))
+        opened = sum(not section.about for section in sections)
+        sections.insert(opened, Section(_PAGES, links=tuple((run, quote(page)) for run, page in pages.items())))
     markdown = [
         heading(_TITLE),
         f"> **{warning}**" if warning else "",
@@ -343,7 +367,7 @@ def write_across(found: Across, folder: Path) -> WrittenAcross:
         "index.md": joined(markdown),
         "index.json": readable_json({"version": _VERSION, **found.to_json()}) + "\n",
         "index.csv": _across_csv(found),
-        "index.tex": latex_file(tables[:2], _TITLE, [warning or ""]),
+        "index.tex": latex_file([table for table in tables if table.title in _IN_TEX], _TITLE, [warning or ""]),
     }
     for name, content in contents.items():
         write_text(folder / name, content)

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -125,6 +126,18 @@ MARKDOWN = """\
 | run | default ε | loses | narrowing | loses | margin | seeds |
 | inside | change | 14.96 points (14.85 to 15.06 points) | no cost |
 """
+
+
+def test_many_answers_are_counted_by_task_and_model(runs: Path) -> None:
+    found = at(runs, "inside", "outside", "plain")
+    assert across_tables(found)[0].title == "Answers"
+    other = replace(found.rows[0], comparison=replace(found.rows[0].comparison, model="lstm"))
+    table = across_tables(replace(found, rows=(*found.rows, other)))[0]
+    assert table.title == "Answers by task"
+    assert [(row[1:3], row[4], sum(map(int, row[6:]))) for row in table.rows] == [
+        (("mlp", "2"), "2", 2),
+        (("lstm", "1"), "1", 1),
+    ]
 
 
 def test_one_folder_that_holds_experiments_means_all_of_them(runs: Path) -> None:
