@@ -391,9 +391,11 @@ def _luck(evidence: Evidence, rules: Sequence[RuleRow]) -> Answer:
         return Answer("luck", OPEN, "One seed cannot tell a difference from chance.", narrowed.loss)
     found = [row.found(evidence.margin) for row in windows]
     good, bad = found.count(NO_COST), found.count(COSTS)
+    unsure = len(found) - good - bad
+    too = " as well" if narrowed.found(evidence.margin) == NO_COST else ""
     text = (
-        f"Of {len(windows)} other windows as wide as the narrowed grid, {good} lose less than the margin as well, "
-        f"{bad} lose something, and {len(windows) - good - bad} are open."
+        f"Of {len(found)} other windows as wide as the narrowed grid, {good or 'none'} lose less than the margin"
+        f"{too}, {bad or 'none'} lose something, and {unsure or 'none'} are open."
     )
     answer = NOT_FINISHED if evidence.trained.unfinished else f"{good} of {len(windows)} as good"
     return Answer("luck", answer, text, narrowed.loss)
