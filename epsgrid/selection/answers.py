@@ -394,8 +394,8 @@ def _luck(evidence: Evidence, rules: Sequence[RuleRow]) -> Answer:
     unsure = len(found) - good - bad
     too = " as well" if narrowed.found(evidence.margin) == NO_COST else ""
     text = (
-        f"Of {len(found)} other windows as wide as the narrowed grid, {good or 'none'} lose less than the margin"
-        f"{too}, {bad or 'none'} lose something, and {unsure or 'none'} are open."
+        f"Of {len(found)} other windows as wide as the narrowed grid, {good or 'none'} lost less than the margin"
+        f"{too}, {bad or 'none'} lost something; {unsure or 'none'} open."
     )
     answer = NOT_FINISHED if evidence.trained.unfinished else f"{good} of {len(windows)} as good"
     return Answer("luck", answer, text, narrowed.loss)

@@ -291,7 +291,7 @@ def test_other_windows_and_rules_are_compared_with_the_narrowed_grid() -> None:
     assert names[5:] == ["a window as wide elsewhere"] * 8
     says(
         found.of("luck"),
-        r"^Of 8 other windows as wide as the narrowed grid, 6 lose less than the margin as well, 2 lose",
+        r"^Of 8 other windows as wide as the narrowed grid, 6 lost less than the margin as well, 2 lost",
         "6 of 8 as good",
     )
     mode = next(row for row in found.rules if row.name == "estimate: mode")
