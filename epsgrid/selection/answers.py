@@ -395,7 +395,7 @@ def _luck(evidence: Evidence, rules: Sequence[RuleRow]) -> Answer:
     too = " as well" if narrowed.found(evidence.margin) == NO_COST else ""
     text = (
         f"Of {len(found)} other windows as wide as the narrowed grid, {good or 'none'} lost less than the margin"
-        f"{too}, {bad or 'none'} lost something; {unsure or 'none'} open."
+        f"{too}, {f'{bad} lost something' if bad else 'none lost anything'}; {unsure or 'none'} open."
     )
     answer = NOT_FINISHED if evidence.trained.unfinished else f"{good} of {len(windows)} as good"
     return Answer("luck", answer, text, narrowed.loss)
