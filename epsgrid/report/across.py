@@ -77,6 +77,11 @@ class _AcrossRow:
         return stamp(self.comparison) is not None
 
     @property
+    def has_epsilon(self) -> bool:
+        """Whether its optimizer has an ε, about which the questions are."""
+        return self.best(REFERENCE) is None
+
+    @property
     def unfinished(self) -> int:
         """The number of trials without a result."""
         return self.tally.trials - self.tally.done - self.tally.diverged
@@ -200,7 +205,7 @@ def _warnings(rows: Sequence[_AcrossRow]) -> Iterator[str]:
 
 def across_headline(found: Across) -> str:
     """Return how often the default ε can stay, in a sentence."""
-    answers = Counter(row.comparison.answers.of("default").answer for row in found.rows if row.best(REFERENCE) is None)
+    answers = Counter(row.comparison.answers.of("default").answer for row in found.rows if row.has_epsilon)
     if not found.rows:
         return "There is no experiment to show."
     if not answers:
@@ -232,7 +237,7 @@ def _counts_table(found: Across) -> Table | None:
     """Return how often each answer was given on each task with each model, where that is shorter than all answers."""
     given: dict[tuple[str, str], list[Answers]] = {}
     for row in found.rows:
-        if row.best(REFERENCE) is None:
+        if row.has_epsilon:
             given.setdefault((row.comparison.task, row.comparison.model), []).append(row.comparison.answers)
     if not 1 < len(given) < sum(map(len, given.values())):
         return None
@@ -255,7 +260,7 @@ def _answers_table(found: Across) -> Table | None:
     rows = []
     for row in found.rows:
         answers, metric = row.comparison.answers, row.comparison.metric
-        if row.best(REFERENCE) is not None:
+        if not row.has_epsilon:
             continue
         margin = NOTHING if metric is None or answers.margin is None else amounts([answers.margin], metric)
         texts = [text for question in ("default", "narrowing") for text in _answer(row.comparison, question)]

@@ -390,14 +390,13 @@ def _luck(evidence: Evidence, rules: Sequence[RuleRow]) -> Answer:
     if narrowed.loss.n < 2:
         return Answer("luck", OPEN, "One seed cannot tell a difference from chance.", narrowed.loss)
     found = [row.found(evidence.margin) for row in windows]
-    good, bad = found.count(NO_COST), found.count(COSTS)
-    unsure = len(found) - good - bad
+    good, bad, unsure = (found.count(each) for each in (NO_COST, COSTS, OPEN))
     too = " as well" if narrowed.found(evidence.margin) == NO_COST else ""
     text = (
         f"Of {len(found)} other windows as wide as the narrowed grid, {good or 'none'} lost less than the margin"
         f"{too}, {f'{bad} lost something' if bad else 'none lost anything'}; {unsure or 'none'} open."
     )
-    answer = NOT_FINISHED if evidence.trained.unfinished else f"{good} of {len(windows)} as good"
+    answer = NOT_FINISHED if evidence.trained.unfinished else f"{good} of {len(found)} as good"
     return Answer("luck", answer, text, narrowed.loss)
 
 
