@@ -1,11 +1,12 @@
 """Keep finished experiments in the repository, and make every page and table of them again without training.
 
     python scripts/results.py keep runs-claims/claims-*/    # into experiments/results/, some 30 kB each
-    python scripts/results.py build --out runs/results      # what `make results` does
+    python scripts/results.py build    # into runs/results/, anew: what `make results` does
 
 Of each experiment everything is kept that its report needs: all records and results, and of the trainings at the best
 settings also what each epoch scored and what was observed. So the pages are those of the experiment as it was trained,
-byte for byte. RESULTS.md, between its marks, gets the tables over all of them.
+byte for byte, but for a note on trials of no grid, which are not kept. RESULTS.md, between its marks, gets the tables
+over all of them.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import argparse
 import io
 import lzma
+import shutil
 import tarfile
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -43,12 +45,13 @@ SUFFIX = ".tar.xz"
 
 
 def needed(folder: ExperimentFolder) -> Iterator[Path]:
-    """Yield the files that a report reads."""
-    comparison, _, _ = whole(load_experiment(folder))
+    """Yield the files that a report reads; trials of no grid are not among them."""
+    stored = load_experiment(folder)
+    comparison, _, _ = whole(stored)
     shown = {trial.id for row in comparison.best if row.choice.cell for trial in row.choice.cell.trials}
     yield from folder.root.glob("*.json")
     yield from folder.probes_dir.glob("*.json")
-    for trial in folder.trials():
+    for trial in (trial for trial in folder.trials() if trial.id not in stored.orphaned):
         yield from (trial.spec_json, trial.result_json, trial.failure_json, trial.prune_json)
         if trial.id in shown:
             yield from (trial.metrics_jsonl, trial.observations_jsonl)
@@ -70,8 +73,9 @@ def keep(folder: ExperimentFolder) -> Path:
 
 
 def unpacked(path: Path, out: Path) -> Path:
-    """Unpack a kept experiment, and write its own report; return its folder."""
+    """Unpack a kept experiment in place of an earlier one, and write its own report; return its folder."""
     folder = out / path.name.removesuffix(SUFFIX)
+    shutil.rmtree(folder, ignore_errors=True)
     with tarfile.open(path, "r:xz") as archive:
         archive.extractall(folder, filter="data")
     write_report(load_experiment(ExperimentFolder(folder)))
@@ -79,7 +83,7 @@ def unpacked(path: Path, out: Path) -> Path:
 
 
 def build(out: Path, workers: int | None) -> Path:
-    """Make all pages, and the tables of RESULTS.md; return the page that leads to the others."""
+    """Make all pages below `out`, and the tables of RESULTS.md; return the page that leads to the others."""
     kept, one = sorted(KEPT.glob(f"*{SUFFIX}")), partial(unpacked, out=out)
     if workers == 1:
         folders = [one(path) for path in kept]
@@ -104,11 +108,10 @@ def main() -> None:
     keeping = commands.add_parser("keep", help="pack experiments into experiments/results/")
     keeping.add_argument("runs", nargs="+", type=Path)
     building = commands.add_parser("build", help="make every page and table from experiments/results/")
-    building.add_argument("--out", type=Path, default=ROOT / "runs" / "results")
     building.add_argument("--workers", type=int, default=None, help="processes; default: one per core")
     options = parser.parse_args()
     if options.command == "build":
-        print(f"Report: {build(options.out, options.workers)}")
+        print(f"Report: {build(ROOT / 'runs' / 'results', options.workers)}")
         return
     for run in options.runs:
         path = keep(ExperimentFolder(run.absolute()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import shutil
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -35,8 +36,14 @@ def test_a_kept_experiment_makes_the_same_pages(tmp_path: Path, results: ModuleT
         path = stored.folder.trial(trial_id(1e-3, epsilon, 0)).observations_jsonl
         observations.write(path, series(threshold=epsilon))
     archive = results.keep(stored.folder)
+    no_grid = stored.folder.trials_dir / "0000000000000000"
+    shutil.copytree(stored.folder.trial(trial_id(1e-3, 1e-5, 0)).path, no_grid)
     assert archive.read_bytes() == results.keep(stored.folder).read_bytes()
+    shutil.rmtree(no_grid)
+    earlier = tmp_path / "out" / "one" / "trials" / "of another grid"
+    earlier.mkdir(parents=True)
     folder = results.unpacked(archive, tmp_path / "out")
+    assert not earlier.exists()
     assert not ExperimentFolder(folder).trial(trial_id(1e-3, 1e-5, 0)).observations_jsonl.exists()
     files = write_report(stored).files
     assert {path.name for path in files} == {path.name for path in (folder / "report").iterdir()}

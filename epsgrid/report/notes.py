@@ -91,7 +91,7 @@ def _about_the_machines(stored: StoredExperiment) -> Iterator[str]:
         if len(versions := _versions(stored, package)) > 1:
             yield f"trials were trained with different versions of {package}: {', '.join(versions)}"
     if stored.orphaned:
-        yield f"{count(len(stored.orphaned), 'stored trial')} belong to no grid of this sweep and are left out"
+        yield f"left out: {count(len(stored.orphaned), 'stored trial')} outside the grids of this sweep"
     yield from code_changes(stored.folder, code_now(stored.folder, stored.experiment))
 
 

@@ -104,7 +104,7 @@ def test_the_grids_report_is_the_same_with_and_without_trials_at_other_batch_siz
     assert without.batches is None
     for field in ("answers", "grids", "best", "cells", "notes", "unfinished"):
         assert getattr(with_batches, field) == getattr(without, field), field
-    assert not any("belong to no grid" in note for note in with_batches.notes)
+    assert not any("outside the grids" in note for note in with_batches.notes)
 
 
 def test_an_experiment_of_batch_sizes_alone_is_not_asked_for_the_claims_about_grids(tmp_path):
