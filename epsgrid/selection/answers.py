@@ -391,7 +391,7 @@ def _luck(evidence: Evidence, rules: Sequence[RuleRow]) -> Answer:
         return Answer("luck", OPEN, "One seed cannot tell a difference from chance.", narrowed.loss)
     found = [row.found(evidence.margin) for row in windows]
     good, bad, unsure = (found.count(each) for each in (NO_COST, COSTS, OPEN))
-    too = " as well" if narrowed.found(evidence.margin) == NO_COST else ""
+    too = " as well" if good and narrowed.found(evidence.margin) == NO_COST else ""
     text = (
         f"Of {len(found)} other windows as wide as the narrowed grid, {good or 'none'} lost less than the margin"
         f"{too}, {f'{bad} lost something' if bad else 'none lost anything'}; {unsure or 'none'} open."

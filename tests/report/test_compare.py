@@ -147,7 +147,7 @@ def test_trials_of_unlike_origin_are_told(tmp_path: Path) -> None:
     notes = "\n".join(rows.notes)
     assert "different devices (cpu, cuda: H200)" in notes
     assert "different versions of torch: 2.12.0, 2.13.0" in notes
-    assert "1 stored trial belong" in notes
+    assert "left out: 1 stored trial outside the grids" in notes
     assert dict(rows.provenance)["trials' git"] == "commit abc"
 
 

@@ -138,6 +138,7 @@ def test_the_answer_is_a_word_and_a_sentence_and_what_follows_is_smaller() -> No
     text = page(answer="open", headline="Open: a better rate may lie beyond. As far as tried: keep ε = 1e-8.")
     assert '<span class="answer">open</span> A better rate may lie beyond.</h2>' in text
     assert '<p class="rest">As far as tried: keep <span class="w">ε = 1e-8</span>.</p>' in text
+    assert "</span> lr may be too low.</h2>" in page(answer="open", headline="Open: lr may be too low.")
     assert '<section class="card good"' in page(answer="keep") and '<section class="card bad"' in page(answer="change")
 
 

@@ -149,10 +149,11 @@ def _prose(text: str) -> Markup:
 
 
 def _sentence(text: str) -> str:
-    """Return a note as a sentence: a capital letter in front, unless it begins with code or a name, and a full stop."""
-    first, end = text[:1], "" if text.endswith((".", "!", "?")) else "."
+    """Return a note with a full stop, and a capital letter in front unless it begins with code, a name or lr."""
     word = re.split(r"[ ,:]", text, maxsplit=1)[0]
-    return f"{first.upper() if word.isalpha() and word.islower() else first}{text[1:]}{end}"
+    is_plain = word.isalpha() and word.islower() and word != "lr"
+    end = "" if text.endswith((".", "!", "?")) else "."
+    return f"{text[:1].upper() if is_plain else text[:1]}{text[1:]}{end}"
 
 
 def _column_classes(table: Table) -> list[str]:
