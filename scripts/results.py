@@ -51,7 +51,9 @@ def needed(folder: ExperimentFolder) -> Iterator[Path]:
     shown = {trial.id for row in comparison.best if row.choice.cell for trial in row.choice.cell.trials}
     yield from folder.root.glob("*.json")
     yield from folder.probes_dir.glob("*.json")
-    for trial in (trial for trial in folder.trials() if trial.id not in stored.orphaned):
+    for trial in folder.trials():
+        if trial.id in stored.orphaned:
+            continue
         yield from (trial.spec_json, trial.result_json, trial.failure_json, trial.prune_json)
         if trial.id in shown:
             yield from (trial.metrics_jsonl, trial.observations_jsonl)
@@ -75,7 +77,8 @@ def keep(folder: ExperimentFolder) -> Path:
 def unpacked(path: Path, out: Path) -> Path:
     """Unpack a kept experiment in place of an earlier one, and write its own report; return its folder."""
     folder = out / path.name.removesuffix(SUFFIX)
-    shutil.rmtree(folder, ignore_errors=True)
+    if folder.exists():
+        shutil.rmtree(folder)
     with tarfile.open(path, "r:xz") as archive:
         archive.extractall(folder, filter="data")
     write_report(load_experiment(ExperimentFolder(folder)))
