@@ -86,7 +86,7 @@ def draw_learning(numbers: _LearningNumbers) -> Figure:
     from matplotlib.ticker import MaxNLocator
 
     with style.applied():
-        figure = style.new_figure(4.2)
+        figure = style.new_figure(4.9)
         scores, losses = figure.subplots(2, 1, sharex=True)
         for curve in numbers.curves:
             _draw(scores, curve, curve.scores, numbers.metric.factor)
@@ -118,5 +118,5 @@ def _draw(axes: Axes, curve: _LearningCurve, spreads: Sequence[Spread | None], f
     if deviations.any():
         axes.fill_between(epochs, means - deviations, means + deviations, color=look["color"], alpha=0.18, lw=0)
     names = " and ".join("default ε" if name == DEFAULT else name for name in curve.names)
-    label = f"{names}: {curve.cell}, {count(curve.seeds, 'seed')}"
+    label = f"{names}:\n{curve.cell}, {count(curve.seeds, 'seed')}"  # as one line it is wider than the figure
     axes.plot(epochs, means, lw=1.5, ms=3.6, markevery=max(1, len(epochs) // 20), zorder=3, label=label, **look)
